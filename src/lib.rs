@@ -1,0 +1,3 @@
+//! secateur makes convolutional networks smaller: ONNX in, smaller ONNX out.
+
+pub mod onnx;

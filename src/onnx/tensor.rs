@@ -1,0 +1,240 @@
+//! Dense tensors: element type, shape and little-endian bytes.
+//!
+//! Guarantees: a [`Tensor`] always holds exactly the bytes that its type and shape call for, so no reader of one has
+//! to check again; cloning is cheap and a tensor read from `raw_data` borrows the mapped file.
+//! Refuses: strings, segments, external data that was not resolved when the file was read, and payloads whose length
+//! contradicts the shape.
+//! How: `raw_data` is taken as it is; the typed fields of `TensorProto` are packed into the same layout.
+
+use super::proto::{TensorProto, tensor_proto};
+use bytes::Bytes;
+use std::borrow::Cow;
+
+pub use tensor_proto::DataType;
+
+/// Why the content of a tensor cannot be had. Names the tensor.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TensorError {
+    /// The element type is a string, undefined, or newer than this build.
+    #[error("tensor '{name}': element type {dtype} is not one of numbers")]
+    Type { name: String, dtype: i32 },
+    /// A dimension is negative or the number of elements overflows.
+    #[error("tensor '{name}': shape {dims:?} is impossible")]
+    Shape { name: String, dims: Vec<i64> },
+    /// The payload is shorter or longer than the shape says.
+    #[error("tensor '{name}': shape {dims:?} of {dtype:?} needs {expected} bytes, the file holds {found}")]
+    Payload { name: String, dims: Vec<i64>, dtype: DataType, expected: u64, found: u64 },
+    /// The payload lies in another file that was not read.
+    #[error("tensor '{name}': its external data was not loaded")]
+    External { name: String },
+}
+
+/// Bits that one element takes; `None` for types without a fixed size.
+pub fn bits_per_element(dtype: DataType) -> Option<usize> {
+    use DataType::*;
+    Some(match dtype {
+        Complex128 => 128,
+        Double | Int64 | Uint64 | Complex64 => 64,
+        Float | Int32 | Uint32 => 32,
+        Float16 | Bfloat16 | Int16 | Uint16 => 16,
+        Uint8 | Int8 | Bool | Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz | Float8e8m0 => 8,
+        Uint4 | Int4 | Float4e2m1 => 4,
+        Uint2 | Int2 => 2,
+        Undefined | String | Float6e2m3 | Float6e3m2 => return None,
+    })
+}
+
+/// A dense tensor of numbers, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    dtype: DataType,
+    shape: Vec<usize>,
+    data: Bytes,
+}
+
+impl Tensor {
+    /// A tensor over bytes that are already in ONNX's raw layout. `None` if their number does not fit.
+    pub fn new(dtype: DataType, shape: Vec<usize>, data: Bytes) -> Option<Self> {
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let bytes = elements.checked_mul(bits_per_element(dtype)?)?.div_ceil(8);
+        (data.len() == bytes).then_some(Self { dtype, shape, data })
+    }
+
+    /// A 32-bit float tensor. Panics if `values` does not fill `shape`, which is a bug of the caller.
+    pub fn from_f32(shape: &[usize], values: &[f32]) -> Self {
+        Self::new(DataType::Float, shape.to_vec(), Bytes::copy_from_slice(bytemuck::cast_slice(values)))
+            .expect("values fill the shape")
+    }
+
+    /// A 64-bit integer tensor. Panics if `values` does not fill `shape`, which is a bug of the caller.
+    pub fn from_i64(shape: &[usize], values: &[i64]) -> Self {
+        Self::new(DataType::Int64, shape.to_vec(), Bytes::copy_from_slice(bytemuck::cast_slice(values)))
+            .expect("values fill the shape")
+    }
+
+    /// The content of a `TensorProto`; borrows `raw_data`.
+    pub fn from_proto(proto: &TensorProto) -> Result<Self, TensorError> {
+        let name = || proto.name().to_owned();
+        let dtype = DataType::try_from(proto.data_type.unwrap_or(0)).unwrap_or(DataType::Undefined);
+        let bad_type = || TensorError::Type { name: name(), dtype: proto.data_type.unwrap_or(0) };
+        let bits = bits_per_element(dtype).ok_or_else(bad_type)?;
+        let bad_shape = || TensorError::Shape { name: name(), dims: proto.dims.clone() };
+        let shape =
+            proto.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().map_err(|_| bad_shape())?;
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(bad_shape)?;
+        let expected = elements.checked_mul(bits).ok_or_else(bad_shape)?.div_ceil(8);
+        if proto.segment.is_some()
+            || (proto.raw_data.is_none() && proto.data_location() == tensor_proto::DataLocation::External)
+        {
+            return Err(TensorError::External { name: name() });
+        }
+        let data = match &proto.raw_data {
+            Some(raw) => raw.clone(),
+            None => pack(proto, dtype),
+        };
+        if data.len() != expected {
+            let (expected, found) = (expected as u64, data.len() as u64);
+            return Err(TensorError::Payload { name: name(), dims: proto.dims.clone(), dtype, expected, found });
+        }
+        Ok(Self { dtype, shape, data })
+    }
+
+    /// A `TensorProto` that holds this content as `raw_data`.
+    pub fn to_proto(&self, name: &str) -> TensorProto {
+        TensorProto {
+            name: Some(name.to_owned()),
+            data_type: Some(self.dtype as i32),
+            dims: self.shape.iter().map(|&d| d as i64).collect(),
+            raw_data: Some(self.data.clone()),
+            ..Default::default()
+        }
+    }
+
+    pub fn dtype(&self) -> DataType {
+        self.dtype
+    }
+
+    /// Extent of every axis; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The raw little-endian payload, row-major, sub-byte types packed from the low bits.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The same content under another shape. `None` if the number of elements differs.
+    pub fn reshaped(&self, shape: Vec<usize>) -> Option<Self> {
+        (shape.iter().product::<usize>() == self.elements()).then(|| Self { shape, ..self.clone() })
+    }
+
+    /// Content as 32-bit floats, converted from any real type of at least eight bits; borrowed where it already is.
+    pub fn to_f32(&self) -> Option<Cow<'_, [f32]>> {
+        if self.dtype == DataType::Float {
+            return Some(match bytemuck::try_cast_slice(&self.data) {
+                Ok(slice) => Cow::Borrowed(slice),
+                Err(_) => Cow::Owned(words(&self.data, f32::from_le_bytes).collect()),
+            });
+        }
+        self.to_f64().map(|v| Cow::Owned(v.into_iter().map(|x| x as f32).collect()))
+    }
+
+    /// Content as 64-bit floats, converted from any real type of at least eight bits.
+    pub fn to_f64(&self) -> Option<Vec<f64>> {
+        use DataType::*;
+        let d = &self.data;
+        Some(match self.dtype {
+            Float => words(d, f32::from_le_bytes).map(f64::from).collect(),
+            Double => words(d, f64::from_le_bytes).collect(),
+            Float16 => words(d, half::f16::from_le_bytes).map(f64::from).collect(),
+            Bfloat16 => words(d, half::bf16::from_le_bytes).map(f64::from).collect(),
+            _ => return self.to_i64().map(|v| v.into_iter().map(|x| x as f64).collect()),
+        })
+    }
+
+    /// Content as 64-bit integers, converted from any integer or boolean type of at least eight bits.
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        use DataType::*;
+        let d = &self.data;
+        Some(match self.dtype {
+            Int64 => words(d, i64::from_le_bytes).collect(),
+            Uint64 => words(d, u64::from_le_bytes).map(|x| x as i64).collect(),
+            Int32 => words(d, i32::from_le_bytes).map(i64::from).collect(),
+            Uint32 => words(d, u32::from_le_bytes).map(i64::from).collect(),
+            Int16 => words(d, i16::from_le_bytes).map(i64::from).collect(),
+            Uint16 => words(d, u16::from_le_bytes).map(i64::from).collect(),
+            Int8 => d.iter().map(|&x| x as i8 as i64).collect(),
+            Uint8 | Bool => d.iter().map(|&x| i64::from(x)).collect(),
+            _ => return None,
+        })
+    }
+
+    /// The inverse of [`Tensor::to_f64`]: rounds to `dtype`. `None` where that type cannot hold reals or integers.
+    pub fn from_f64(dtype: DataType, shape: &[usize], values: &[f64]) -> Option<Self> {
+        use DataType::*;
+        let data: Vec<u8> = match dtype {
+            Float => values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
+            Double => values.iter().flat_map(|&x| x.to_le_bytes()).collect(),
+            Float16 => values.iter().flat_map(|&x| half::f16::from_f64(x).to_le_bytes()).collect(),
+            Bfloat16 => values.iter().flat_map(|&x| half::bf16::from_f64(x).to_le_bytes()).collect(),
+            Int64 => values.iter().flat_map(|&x| (x as i64).to_le_bytes()).collect(),
+            Int32 => values.iter().flat_map(|&x| (x as i32).to_le_bytes()).collect(),
+            Uint8 => values.iter().map(|&x| x as u8).collect(),
+            Int8 => values.iter().map(|&x| x as i8 as u8).collect(),
+            Bool => values.iter().map(|&x| u8::from(x != 0.0)).collect(),
+            _ => return None,
+        };
+        Self::new(dtype, shape.to_vec(), data.into())
+    }
+
+    /// The slices at `kept` along `axis`, in that order (increasing for a cut, any order for a gather).
+    /// `None` for elements smaller than a byte or an index outside the axis.
+    pub fn take(&self, axis: usize, kept: &[usize]) -> Option<Self> {
+        let bits = bits_per_element(self.dtype)?;
+        let extent = *self.shape.get(axis)?;
+        if bits < 8 || kept.iter().any(|&k| k >= extent) {
+            return None;
+        }
+        let run = self.shape[axis + 1..].iter().product::<usize>() * bits / 8;
+        let outer: usize = self.shape[..axis].iter().product();
+        let mut data = Vec::with_capacity(outer * kept.len() * run);
+        for block in 0..outer {
+            for &k in kept {
+                let start = (block * extent + k) * run;
+                data.extend_from_slice(&self.data[start..start + run]);
+            }
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = kept.len();
+        Self::new(self.dtype, shape, data.into())
+    }
+}
+
+fn words<const N: usize, T>(data: &[u8], read: fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+    data.chunks_exact(N).map(move |c| read(c.try_into().expect("chunks of N bytes")))
+}
+
+/// The typed fields as raw bytes. Types of 32 bits and fewer share `int32_data`, one element (or one packed byte of
+/// elements below eight bits) an entry.
+fn pack(proto: &TensorProto, dtype: DataType) -> Bytes {
+    use DataType::*;
+    let low = |bytes: usize| {
+        proto.int32_data.iter().flat_map(move |x| x.to_le_bytes().into_iter().take(bytes)).collect::<Vec<u8>>()
+    };
+    let data: Vec<u8> = match dtype {
+        Float | Complex64 => proto.float_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Double | Complex128 => proto.double_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Int64 => proto.int64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Uint64 => proto.uint64_data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Uint32 => proto.uint64_data.iter().flat_map(|&x| (x as u32).to_le_bytes()).collect(),
+        Int32 => low(4),
+        Int16 | Uint16 | Float16 | Bfloat16 => low(2),
+        _ => low(1),
+    };
+    data.into()
+}
