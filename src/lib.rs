@@ -1,3 +1,5 @@
 //! secateur makes convolutional networks smaller: ONNX in, smaller ONNX out.
 
+pub mod ir;
 pub mod onnx;
+pub mod ops;

@@ -1,0 +1,214 @@
+//! Every change of a model's edges. Nothing outside this file connects, disconnects, adds or removes.
+
+use super::model::{Def, Model, Node, Value};
+use super::{GraphId, NodeId, ValueId, order};
+use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::tensor::Tensor;
+use std::collections::HashSet;
+
+impl Model {
+    /// Makes input `i` of a node read `value` (`None` leaves the input out), growing the list where it is shorter.
+    pub fn set_input(&mut self, node: NodeId, i: usize, value: Option<ValueId>) {
+        let inputs = &mut self.nodes[node.index()].inputs;
+        if inputs.len() <= i {
+            inputs.resize(i + 1, None);
+        }
+        inputs[i] = value;
+    }
+
+    /// Makes every reader of `from`, nested graphs included, read `to` instead. Graph outputs are not touched.
+    pub fn replace_reads(&mut self, from: ValueId, to: ValueId) {
+        for node in self.nodes.iter_mut().filter(|n| !n.removed) {
+            for input in node.inputs.iter_mut().filter(|i| **i == Some(from)) {
+                *input = Some(to);
+            }
+        }
+    }
+
+    /// Gives output `i` of `node` to be computed by `by` (its output `j`) from now on; the value keeps name and id.
+    pub fn take_over_output(&mut self, node: NodeId, i: usize, by: NodeId, j: usize) {
+        let value = self.nodes[node.index()].outputs[i].take();
+        if let Some(v) = value {
+            self.values[v.index()].def = Def::Node(by, j);
+        }
+        let outputs = &mut self.nodes[by.index()].outputs;
+        if outputs.len() <= j {
+            outputs.resize(j + 1, None);
+        }
+        outputs[j] = value;
+    }
+
+    /// Turns a value that a node computes into an initializer of its graph. The node loses the output.
+    pub fn make_initializer(&mut self, value: ValueId, tensor: &Tensor) {
+        if let Def::Node(node, i) = self.value(value).def {
+            self.nodes[node.index()].outputs[i] = None;
+        }
+        let v = &mut self.values[value.index()];
+        v.tensor = Some(tensor.to_proto(&v.name));
+        v.def = Def::Initializer;
+        let graph = v.graph;
+        self.graphs[graph.index()].initializers.push(value);
+    }
+
+    /// A new initializer under a name that is free everywhere in the model and starts with `hint`.
+    pub fn add_initializer(&mut self, graph: GraphId, hint: &str, tensor: &Tensor) -> ValueId {
+        let name = self.free_name(hint);
+        let proto = tensor.to_proto(&name);
+        let id = ValueId::at(self.values.len());
+        self.values.push(Value { name, graph, def: Def::Initializer, tensor: Some(proto) });
+        self.graphs[graph.index()].initializers.push(id);
+        id
+    }
+
+    /// A copy of a node, with its own outputs under free names, placed right before `before` in the same graph.
+    /// Nodes with bodies cannot be copied: `None`.
+    pub fn add_copy(&mut self, of: NodeId, before: NodeId) -> Option<NodeId> {
+        let original = self.node(of).clone();
+        if !original.bodies.is_empty() {
+            return None;
+        }
+        let mut proto = original.proto.clone();
+        if proto.name.is_some() {
+            proto.name = Some(self.free_node_name(original.name()));
+        }
+        let names: Vec<Option<String>> =
+            original.outputs.iter().map(|o| o.map(|v| self.value(v).name.clone())).collect();
+        let id = self.insert_node(proto, original.inputs.clone(), before);
+        for (i, name) in names.into_iter().enumerate() {
+            let value = name.map(|hint| {
+                let name = self.free_name(&hint);
+                let value = ValueId::at(self.values.len());
+                let graph = self.nodes[id.index()].graph;
+                self.values.push(Value { name, graph, def: Def::Node(id, i), tensor: None });
+                value
+            });
+            self.nodes[id.index()].outputs.push(value);
+        }
+        Some(id)
+    }
+
+    fn insert_node(&mut self, proto: NodeProto, inputs: Vec<Option<ValueId>>, before: NodeId) -> NodeId {
+        let id = NodeId::at(self.nodes.len());
+        let graph = self.node(before).graph;
+        self.nodes.push(Node { graph, proto, inputs, outputs: Vec::new(), bodies: Vec::new(), removed: false });
+        let list = &mut self.graphs[graph.index()].nodes;
+        let at = list.iter().position(|&n| n == before).expect("a live node is in its graph's list");
+        list.insert(at, id);
+        id
+    }
+
+    /// Replaces the content of an initializer or of a `Constant` node, keeping its name and other fields. The
+    /// declarations of the value's shape follow.
+    pub fn set_constant(&mut self, value: ValueId, tensor: &Tensor) {
+        let slot = match self.value(value).def {
+            Def::Initializer => self.values[value.index()].tensor.as_mut(),
+            Def::Node(n, _) => self.nodes[n.index()].proto.attribute.iter_mut().find_map(|a| a.t.as_mut()),
+            _ => None,
+        };
+        let Some(slot) = slot else { return };
+        let TensorProto { dims, raw_data, data_type, .. } = tensor.to_proto("");
+        (slot.dims, slot.raw_data, slot.data_type) = (dims, raw_data, data_type);
+        // The payload now lies in `raw_data`; the typed fields would contradict it.
+        slot.float_data.clear();
+        slot.int32_data.clear();
+        slot.int64_data.clear();
+        slot.double_data.clear();
+        slot.uint64_data.clear();
+        let shape: Vec<Option<usize>> = tensor.shape().iter().map(|&d| Some(d)).collect();
+        self.declare_shape(value, &shape);
+    }
+
+    /// Updates the declared shape of a value wherever it is declared: `Some` replaces a fixed extent, `None` keeps
+    /// what stands there. A declaration of another rank is left alone.
+    pub fn declare_shape(&mut self, value: ValueId, shape: &[Option<usize>]) {
+        for graph in &mut self.graphs {
+            let lists = [&mut graph.inputs, &mut graph.outputs, &mut graph.value_info];
+            for port in lists.into_iter().flatten().filter(|p| p.value == value) {
+                narrow_declaration(&mut port.info, shape);
+            }
+        }
+    }
+
+    /// Removes a node. Its outputs must be unused; the verifier says so where they are not.
+    pub fn remove_node(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id.index()];
+        node.removed = true;
+        let graph = node.graph;
+        self.graphs[graph.index()].nodes.retain(|&n| n != id);
+    }
+
+    /// Drops nodes that nothing needs, and initializers and declarations that nothing reads. Returns the number of
+    /// nodes and of initializers removed. Inputs and outputs of the main graph stay.
+    pub fn sweep(&mut self) -> (usize, usize) {
+        let mut live_nodes: HashSet<NodeId> = HashSet::new();
+        let mut live_values: HashSet<ValueId> = HashSet::new();
+        let mut queue: Vec<ValueId> = self.graph(self.main()).outputs.iter().map(|p| p.value).collect();
+        while let Some(v) = queue.pop() {
+            if !live_values.insert(v) {
+                continue;
+            }
+            if let Def::Node(n, _) = self.value(v).def
+                && live_nodes.insert(n)
+            {
+                queue.extend(order::reads(self, n));
+            }
+        }
+        // A live node's bodies are swept by their own outputs, which `order::reads` has already queued.
+        let mut removed = (0, 0);
+        for g in self.live_graphs() {
+            let nodes = std::mem::take(&mut self.graphs[g.index()].nodes);
+            let (keep, drop): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|n| live_nodes.contains(n));
+            for n in &drop {
+                self.nodes[n.index()].removed = true;
+            }
+            removed.0 += drop.len();
+            self.graphs[g.index()].nodes = keep;
+        }
+        for g in self.live_graphs() {
+            let is_input: HashSet<ValueId> = self.graph(g).inputs.iter().map(|p| p.value).collect();
+            let values = &self.values;
+            let graph = &mut self.graphs[g.index()];
+            let before = graph.initializers.len();
+            graph.initializers.retain(|v| live_values.contains(v) || is_input.contains(v));
+            removed.1 += before - graph.initializers.len();
+            graph.value_info.retain(|p| {
+                live_values.contains(&p.value) && !matches!(values[p.value.index()].def, Def::Nowhere)
+            });
+        }
+        removed
+    }
+
+    /// A value name that no graph of the model uses: `hint` itself or `hint.1`, `hint.2`, ...
+    fn free_name(&self, hint: &str) -> String {
+        let used: HashSet<&str> = self.values.iter().map(|v| v.name.as_str()).collect();
+        free(hint, |name| used.contains(name))
+    }
+
+    fn free_node_name(&self, hint: &str) -> String {
+        let used: HashSet<&str> = self.nodes.iter().map(|n| n.name()).collect();
+        free(hint, |name| used.contains(name))
+    }
+
+    /// A node's attributes, for change.
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.index()]
+    }
+}
+
+fn free(hint: &str, used: impl Fn(&str) -> bool) -> String {
+    if !used(hint) {
+        return hint.to_owned();
+    }
+    (1usize..).map(|i| format!("{hint}.{i}")).find(|n| !used(n)).expect("some number is free")
+}
+
+fn narrow_declaration(info: &mut ValueInfoProto, shape: &[Option<usize>]) {
+    use crate::onnx::proto::{tensor_shape_proto::dimension, type_proto};
+    let Some(type_proto::Value::TensorType(t)) = info.r#type.as_mut().and_then(|t| t.value.as_mut()) else { return };
+    let Some(declared) = t.shape.as_mut().filter(|s| s.dim.len() == shape.len()) else { return };
+    for (dim, new) in declared.dim.iter_mut().zip(shape) {
+        if let (Some(dimension::Value::DimValue(d)), Some(new)) = (dim.value.as_mut(), new) {
+            *d = *new as i64;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Sums of products: convolutions, matrix products, recurrent cells.
+
+use super::call::{Action, Call, Contraction, Effect, Fact, Fold, Kind, Operand, Refusal, View};
+use super::layout::broadcast;
+use super::map::windows;
+
+/// Letters for the window axes of input, weights and output, which no channel may run along.
+fn window_letters(first: char, n: usize) -> impl Iterator<Item = char> {
+    (0..n).map(move |i| char::from_u32(first as u32 + i as u32).unwrap_or(first))
+}
+
+fn view(input: usize, shape: &[usize], letters: impl IntoIterator<Item = char>) -> View {
+    View { input, shape: shape.to_vec(), letters: letters.into_iter().collect() }
+}
+
+fn product(extents: &[usize]) -> u64 {
+    extents.iter().map(|&d| d as u64).fold(1, u64::saturating_mul)
+}
+
+/// Groups of a convolution, and the kernel's extents checked against `kernel_shape`.
+fn groups(call: &Call, channels: usize, w: &[usize]) -> Result<usize, Refusal> {
+    let group = usize::try_from(call.int("group", 1)).ok().filter(|&g| g > 0 && channels % g == 0);
+    let group = group.ok_or_else(|| {
+        Refusal::Invalid(format!("group {} does not divide {channels} channels", call.int("group", 1)))
+    })?;
+    match call.node.ints("kernel_shape") {
+        Some(k) if !k.iter().map(|&k| k as usize).eq(w[2..].iter().copied()) => {
+            Err(Refusal::Invalid(format!("kernel_shape {k:?} contradicts the weight's shape {w:?}")))
+        }
+        _ => Ok(group),
+    }
+}
+
+fn same_rank<'a>(call: &Call<'a>) -> Result<(&'a [usize], &'a [usize]), Refusal> {
+    let (x, w) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(1, 3)?);
+    if x.len() != w.len() {
+        return Err(Refusal::Invalid(format!("the input has shape {x:?}, the weight {w:?}")));
+    }
+    Ok((x, w))
+}
+
+/// The bias of a convolution must be one number a filter.
+fn channel_bias(call: &Call, filters: usize) -> Result<Option<Operand>, Refusal> {
+    if !call.has(2) {
+        return Ok(None);
+    }
+    match call.shape(2)? {
+        [n] if *n == filters => Ok(Some(Operand::along(2, 1))),
+        b => Err(Refusal::Invalid(format!("the bias has shape {b:?}, there are {filters} filters"))),
+    }
+}
+
+/// Input `[n, g c, ..]`, weight `[g o, c, ..]`, output `[n, g o, ..]`.
+pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
+    let (x, w) = same_rank(call)?;
+    let g = groups(call, x[1], w)?;
+    if w[1] * g != x[1] || w[0] % g != 0 {
+        return Err(Refusal::Invalid(format!(
+            "the weight {w:?} with {g} groups reads {} channels, the input {x:?} has {}",
+            w[1] * g,
+            x[1]
+        )));
+    }
+    let positions = windows(call, &x[2..], &w[2..], false)?;
+    let n = positions.len();
+    let y = [&[x[0], w[0]], &positions[..]].concat();
+    let contraction = Contraction {
+        operands: vec![
+            view(0, &[&[x[0], g, w[1]], &x[2..]].concat(), ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n))),
+            view(1, &[&[g, w[0] / g, w[1]], &w[2..]].concat(), ['g', 'o', 'c'].into_iter().chain(window_letters('\u{200}', n))),
+        ],
+        output: view(0, &[&[x[0], g, w[0] / g], &positions[..]].concat(), ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n))),
+        bias: channel_bias(call, w[0])?,
+        fold: Fold::Largest,
+        macs: product(&y).saturating_mul(product(&w[1..])),
+        kind: Kind::Conv,
+    };
+    Ok(Effect::one(Fact::new(call.dtype(0), y), Action::Contract(contraction)))
+}
+
+/// Input `[n, g c, ..]`, weight `[g c, o, ..]`, output `[n, g o, ..]`.
+pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
+    let (x, w) = same_rank(call)?;
+    let g = groups(call, x[1], w)?;
+    if w[0] != x[1] {
+        return Err(Refusal::Invalid(format!("the weight {w:?} reads {} channels, the input {x:?} has {}", w[0], x[1])));
+    }
+    let n = x.len() - 2;
+    let list = |name: &str, default: i64, len: usize| -> Result<Vec<i64>, Refusal> {
+        let v = call.node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
+        if v.len() == len { Ok(v) } else { Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len()))) }
+    };
+    let (strides, dilations, extra) = (list("strides", 1, n)?, list("dilations", 1, n)?, list("output_padding", 0, n)?);
+    let pads = list("pads", 0, 2 * n)?;
+    let auto = call.node.string("auto_pad").unwrap_or("NOTSET");
+    let positions = match call.node.ints("output_shape") {
+        Some(shape) if shape.len() >= n => shape[shape.len() - n..].to_vec(),
+        _ => (0..n)
+            .map(|i| match auto {
+                "SAME_UPPER" | "SAME_LOWER" => x[2 + i] as i64 * strides[i],
+                _ => {
+                    let pad = if auto == "VALID" { 0 } else { pads[i] + pads[n + i] };
+                    strides[i] * (x[2 + i] as i64 - 1) + extra[i] + (w[2 + i] as i64 - 1) * dilations[i] + 1 - pad
+                }
+            })
+            .collect(),
+    };
+    let positions = positions.iter().map(|&p| usize::try_from(p).ok().filter(|&p| p < 1 << 32)).collect::<Option<Vec<_>>>();
+    let positions = positions.ok_or_else(|| Refusal::Invalid("an output extent is negative".into()))?;
+    let (c, o) = (x[1] / g, w[1]);
+    let y = [&[x[0], g * o], &positions[..]].concat();
+    let contraction = Contraction {
+        operands: vec![
+            view(0, &[&[x[0], g, c], &x[2..]].concat(), ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n))),
+            view(1, &[&[g, c, o], &w[2..]].concat(), ['g', 'c', 'o'].into_iter().chain(window_letters('\u{200}', n))),
+        ],
+        output: view(0, &[&[x[0], g, o], &positions[..]].concat(), ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n))),
+        bias: channel_bias(call, g * o)?,
+        fold: Fold::Largest,
+        macs: product(x).saturating_mul(product(&w[1..])),
+        kind: Kind::Conv,
+    };
+    Ok(Effect::one(Fact::new(call.dtype(0), y), Action::Contract(contraction)))
+}
+
+pub(super) fn gemm(call: &Call) -> Result<Effect, Refusal> {
+    let (a, b) = (call.shape(0)?, call.shape(1)?);
+    let (&[a0, a1], &[b0, b1]) = (a, b) else {
+        return Err(Refusal::Invalid(format!("two axes are needed, not {a:?} and {b:?}")));
+    };
+    let (ta, tb) = (call.int("transA", 0) != 0, call.int("transB", 0) != 0);
+    let (m, k) = if ta { (a1, a0) } else { (a0, a1) };
+    let (k2, n) = if tb { (b1, b0) } else { (b0, b1) };
+    if k != k2 {
+        return Err(Refusal::Invalid(format!("{a:?} and {b:?} do not agree on the summed axis")));
+    }
+    let bias = if call.has(2) {
+        let c = call.shape(2)?;
+        if broadcast(&[&[m, n], c])? != [m, n] {
+            return Err(Refusal::Invalid(format!("the addend {c:?} does not fit the result [{m}, {n}]")));
+        }
+        Some(Operand::trailing(2, c.len(), 2))
+    } else {
+        None
+    };
+    let contraction = Contraction {
+        operands: vec![
+            view(0, a, if ta { ['k', 'm'] } else { ['m', 'k'] }),
+            view(1, b, if tb { ['n', 'k'] } else { ['k', 'n'] }),
+        ],
+        output: view(0, &[m, n], ['m', 'n']),
+        bias,
+        fold: Fold::Outer,
+        macs: product(&[m, n, k]),
+        kind: Kind::Dense,
+    };
+    Ok(Effect::one(Fact::new(call.dtype(0), vec![m, n]), Action::Contract(contraction)))
+}
+
+/// numpy's matrix product: leading axes broadcast, vectors lose their axis.
+pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
+    let (a, b) = (call.shape_of_rank(0, 1)?, call.shape_of_rank(1, 1)?);
+    let (batch_a, batch_b) = (a.len().saturating_sub(2), b.len().saturating_sub(2));
+    let lead = broadcast(&[&a[..batch_a], &b[..batch_b]])?;
+    let k = a[a.len() - 1];
+    if k != b[b.len().saturating_sub(2)] {
+        return Err(Refusal::Invalid(format!("{a:?} and {b:?} do not agree on the summed axis")));
+    }
+    // A batch axis that one operand repeats has a letter of its own there, so that it couples to nothing.
+    let letters = |shape: &[usize], own: &[char]| -> Vec<char> {
+        let batch = shape.len().saturating_sub(2);
+        let skip = lead.len() - batch;
+        let letter = |i: usize| {
+            let base = if shape[i] == lead[skip + i] { '\u{300}' } else { '\u{500}' };
+            char::from_u32(base as u32 + (skip + i) as u32).unwrap_or(base)
+        };
+        (0..batch).map(letter).chain(own.iter().copied()).collect()
+    };
+    let own_a: &[char] = if a.len() > 1 { &['m', 'k'] } else { &['k'] };
+    let own_b: &[char] = if b.len() > 1 { &['k', 'n'] } else { &['k'] };
+    let mut shape = lead.clone();
+    let mut out: Vec<char> = window_letters('\u{300}', lead.len()).collect();
+    if a.len() > 1 {
+        shape.push(a[a.len() - 2]);
+        out.push('m');
+    }
+    if b.len() > 1 {
+        shape.push(b[b.len() - 1]);
+        out.push('n');
+    }
+    let contraction = Contraction {
+        operands: vec![view(0, a, letters(a, own_a)), view(1, b, letters(b, own_b))],
+        output: view(0, &shape, out),
+        bias: None,
+        fold: Fold::Outer,
+        macs: product(&shape).saturating_mul(k as u64),
+        kind: Kind::Dense,
+    };
+    Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Contract(contraction)))
+}
+
+/// Einstein summation as written, without ellipsis or repeated letters in one operand.
+pub(super) fn einsum(call: &Call) -> Result<Effect, Refusal> {
+    let equation: String = call.node.string("equation").unwrap_or_default().split_whitespace().collect();
+    let unknown = || Refusal::Unknown(format!("equation '{equation}'"));
+    let (left, right) = equation.split_once("->").ok_or_else(unknown)?;
+    let terms: Vec<Vec<char>> = left.split(',').map(|t| t.chars().collect()).collect();
+    let repeated = |t: &Vec<char>| t.iter().enumerate().any(|(i, c)| t[..i].contains(c) || !c.is_ascii_alphabetic());
+    let output: Vec<char> = right.chars().collect();
+    if terms.len() != call.inputs.len() || terms.iter().any(repeated) || repeated(&output) {
+        return Err(unknown());
+    }
+    let mut extents: Vec<(char, usize)> = Vec::new();
+    let mut operands = Vec::new();
+    for (i, term) in terms.iter().enumerate() {
+        let shape = call.shape(i)?;
+        if shape.len() != term.len() {
+            return Err(Refusal::Invalid(format!("equation '{equation}' does not fit operand {i} of shape {shape:?}")));
+        }
+        for (&c, &d) in term.iter().zip(shape) {
+            match extents.iter().find(|(l, _)| *l == c) {
+                Some((_, e)) if *e != d => {
+                    return Err(Refusal::Invalid(format!("axis '{c}' of '{equation}' has extents {e} and {d}")));
+                }
+                Some(_) => {}
+                None => extents.push((c, d)),
+            }
+        }
+        operands.push(view(i, shape, term.iter().copied()));
+    }
+    let shape = output.iter().map(|c| extents.iter().find(|(l, _)| l == c).map(|e| e.1)).collect::<Option<Vec<_>>>();
+    let shape = shape.ok_or_else(unknown)?;
+    let macs = product(&extents.iter().map(|e| e.1).collect::<Vec<_>>());
+    let contraction = Contraction {
+        operands,
+        output: view(0, &shape, output),
+        bias: None,
+        fold: Fold::Outer,
+        macs,
+        kind: Kind::Dense,
+    };
+    Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Contract(contraction)))
+}
+
+/// `LSTM`, `GRU`, `RNN`: the width of the input is read by a contraction; the hidden width is tied to the gates'
+/// layout and is pinned.
+pub(super) fn recurrent(call: &Call) -> Result<Effect, Refusal> {
+    let (x, w, r) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(1, 3)?, call.shape_of_rank(2, 3)?);
+    if x[2] != w[2] || w[0] != r[0] || w[1] != r[1] {
+        return Err(Refusal::Invalid(format!("the shapes {x:?}, {w:?} and {r:?} do not agree")));
+    }
+    let (directions, hidden) = (w[0], r[2]);
+    let batch_first = call.int("layout", 0) != 0;
+    let (steps, batch) = if batch_first { (x[1], x[0]) } else { (x[0], x[1]) };
+    let y = if batch_first { vec![batch, steps, directions, hidden] } else { vec![steps, directions, batch, hidden] };
+    let last = if batch_first { vec![batch, directions, hidden] } else { vec![directions, batch, hidden] };
+    let contraction = Contraction {
+        operands: vec![view(0, x, ['s', 'b', 'i']), view(1, w, ['d', 'h', 'i'])],
+        output: view(0, &y, window_letters('\u{300}', 4)),
+        bias: None,
+        fold: Fold::Outer,
+        macs: product(&[steps, batch]).saturating_mul(product(w).saturating_add(product(r))),
+        kind: Kind::Recurrent,
+    };
+    let dtype = call.dtype(0);
+    let mut outputs = vec![Fact::new(dtype, y)];
+    outputs.resize(call.output_count().max(1), Fact::new(dtype, last));
+    Ok(Effect { outputs, action: Action::Contract(contraction) })
+}

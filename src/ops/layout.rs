@@ -1,0 +1,347 @@
+//! Operators that rearrange elements: each lowers to [`Step`]s.
+
+use super::call::{Action, Call, Effect, Fact, Operand, Refusal, axis_at};
+use super::step::Step;
+
+pub(super) fn identity(call: &Call) -> Result<Effect, Refusal> {
+    Effect::layout(call, vec![])
+}
+
+pub(super) fn reshape(call: &Call) -> Result<Effect, Refusal> {
+    let from = call.shape(0)?;
+    let target = call.ints_or_input("shape", 1)?.ok_or_else(|| Refusal::Invalid("no target shape".into()))?;
+    let to = resolve_target(from, &target, call.int("allowzero", 0) != 0)?;
+    Effect::layout(call, vec![Step::Reshape(to)])
+}
+
+/// The shape that `Reshape` gives: 0 copies an extent, -1 takes what is left.
+fn resolve_target(from: &[usize], target: &[i64], allow_zero: bool) -> Result<Vec<usize>, Refusal> {
+    let bad = |why: &str| Refusal::Invalid(format!("cannot reshape {from:?} to {target:?}: {why}"));
+    let mut to = Vec::with_capacity(target.len());
+    let mut open = None;
+    for (axis, &d) in target.iter().enumerate() {
+        to.push(match d {
+            0 if !allow_zero => *from.get(axis).ok_or_else(|| bad("0 copies an axis that is not there"))?,
+            -1 if open.is_none() => {
+                open = Some(axis);
+                1
+            }
+            d => usize::try_from(d).map_err(|_| bad("an extent is negative"))?,
+        });
+    }
+    let total: usize = from.iter().product();
+    let known = to.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| bad("the extents overflow"))?;
+    if let Some(axis) = open {
+        if known == 0 || total % known != 0 {
+            return Err(bad("the elements do not divide"));
+        }
+        to[axis] = total / known;
+    } else if known != total {
+        return Err(bad("the number of elements differs"));
+    }
+    Ok(to)
+}
+
+pub(super) fn flatten(call: &Call) -> Result<Effect, Refusal> {
+    let from = call.shape(0)?;
+    let axis = match call.int("axis", 1) {
+        a if a == from.len() as i64 => from.len(),
+        a => axis_at(a, from.len())?,
+    };
+    let to = vec![from[..axis].iter().product(), from[axis..].iter().product()];
+    Effect::layout(call, vec![Step::Reshape(to)])
+}
+
+pub(super) fn squeeze(call: &Call) -> Result<Effect, Refusal> {
+    let from = call.shape(0)?;
+    let axes = match call.ints_or_input("axes", 1)? {
+        Some(axes) => axes.iter().map(|&a| axis_at(a, from.len())).collect::<Result<Vec<_>, _>>()?,
+        None => (0..from.len()).filter(|&a| from[a] == 1).collect(),
+    };
+    if let Some(&a) = axes.iter().find(|&&a| from[a] != 1) {
+        return Err(Refusal::Invalid(format!("cannot squeeze axis {a} of {from:?}: its extent is not 1")));
+    }
+    let to = (0..from.len()).filter(|a| !axes.contains(a)).map(|a| from[a]).collect();
+    Effect::layout(call, vec![Step::Reshape(to)])
+}
+
+pub(super) fn unsqueeze(call: &Call) -> Result<Effect, Refusal> {
+    let from = call.shape(0)?;
+    let axes = call.ints_or_input("axes", 1)?.ok_or_else(|| Refusal::Invalid("no axes".into()))?;
+    let rank = from.len() + axes.len();
+    let axes = axes.iter().map(|&a| axis_at(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    let mut old = from.iter();
+    let to: Vec<usize> = (0..rank).map(|a| if axes.contains(&a) { 1 } else { old.next().copied().unwrap_or(1) }).collect();
+    if old.next().is_some() {
+        return Err(Refusal::Invalid(format!("the axes {axes:?} are not distinct")));
+    }
+    Effect::layout(call, vec![Step::Reshape(to)])
+}
+
+pub(super) fn transpose(call: &Call) -> Result<Effect, Refusal> {
+    let rank = call.shape(0)?.len();
+    let perm = match call.node.ints("perm") {
+        Some(p) => p.iter().map(|&a| axis_at(a, rank)).collect::<Result<Vec<_>, _>>()?,
+        None => (0..rank).rev().collect(),
+    };
+    let mut seen = perm.clone();
+    seen.sort_unstable();
+    if seen != (0..rank).collect::<Vec<_>>() {
+        return Err(Refusal::Invalid(format!("{perm:?} is not a permutation of {rank} axes")));
+    }
+    Effect::layout(call, vec![Step::Permute(perm)])
+}
+
+pub(super) fn concat(call: &Call) -> Result<Effect, Refusal> {
+    let mut shape = call.shape(0)?.to_vec();
+    // Before opset 4 the axis had a default.
+    let axis = call.axis("axis", 1, shape.len())?;
+    for i in 1..call.inputs.len() {
+        let other = call.shape(i)?;
+        let fits = other.len() == shape.len() && (0..shape.len()).all(|a| a == axis || other[a] == shape[a]);
+        if !fits {
+            return Err(Refusal::Invalid(format!("cannot concatenate {shape:?} and {other:?} along axis {axis}")));
+        }
+        shape[axis] += other[axis];
+    }
+    Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Concat { axis }))
+}
+
+/// The half-open positions that a slice of one axis takes, in order.
+fn slice_positions(extent: usize, start: i64, end: i64, step: i64) -> Result<Vec<usize>, Refusal> {
+    if step == 0 {
+        return Err(Refusal::Invalid("a slice with step 0".into()));
+    }
+    let n = extent as i64;
+    let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
+    let clamp = |p: i64| (if p < 0 { p.saturating_add(n) } else { p }).clamp(low, high);
+    let (mut at, end) = (clamp(start), clamp(end));
+    let mut out = Vec::new();
+    while (step > 0 && at < end) || (step < 0 && at > end) {
+        out.push(at as usize);
+        at = at.saturating_add(step);
+    }
+    Ok(out)
+}
+
+/// Starts, ends, axes and steps of a `Slice`, whatever the operator's version.
+pub(crate) struct SliceBounds {
+    pub starts: Vec<i64>,
+    pub ends: Vec<i64>,
+    pub axes: Vec<usize>,
+    pub steps: Vec<i64>,
+}
+
+pub(crate) fn slice_bounds(call: &Call) -> Result<SliceBounds, Refusal> {
+    let rank = call.shape(0)?.len();
+    let (starts, ends, axes, steps) = if call.version < 10 {
+        let list = |name: &str| call.node.ints(name).map(<[i64]>::to_vec);
+        (list("starts").unwrap_or_default(), list("ends").unwrap_or_default(), list("axes"), None)
+    } else {
+        let optional = |i| if call.has(i) { call.known(i).map(Some) } else { Ok(None) };
+        (call.known(1)?, call.known(2)?, optional(3)?, optional(4)?)
+    };
+    let axes = match axes {
+        Some(a) => a.iter().map(|&a| axis_at(a, rank)).collect::<Result<Vec<_>, _>>()?,
+        None => (0..starts.len()).collect(),
+    };
+    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || axes.iter().any(|&a| a >= rank) {
+        return Err(Refusal::Invalid("starts, ends, axes and steps of the slice do not agree".into()));
+    }
+    Ok(SliceBounds { starts, ends, axes, steps })
+}
+
+pub(super) fn slice(call: &Call) -> Result<Effect, Refusal> {
+    let shape = call.shape(0)?;
+    let b = slice_bounds(call)?;
+    let mut steps = Vec::new();
+    for j in 0..b.axes.len() {
+        let axis = b.axes[j];
+        let indices = slice_positions(shape[axis], b.starts[j], b.ends[j], b.steps[j])?;
+        if indices.len() != shape[axis] || b.steps[j] != 1 {
+            steps.push(Step::Take { axis, indices });
+        }
+    }
+    Effect::layout(call, steps)
+}
+
+/// Sizes of the parts of a `Split`, whatever the operator's version.
+pub(crate) fn split_sizes(call: &Call) -> Result<(usize, Vec<usize>), Refusal> {
+    let shape = call.shape(0)?;
+    let axis = call.axis("axis", 0, shape.len())?;
+    let parts = call.output_count();
+    let sizes = match call.ints_or_input("split", 1)? {
+        Some(s) => s.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>().unwrap_or_default(),
+        // Equal parts; from opset 18 the last may be smaller.
+        None => {
+            let size = shape[axis].div_ceil(parts.max(1));
+            (0..parts).map(|i| size.min(shape[axis].saturating_sub(i * size))).collect()
+        }
+    };
+    if sizes.len() != parts || sizes.iter().sum::<usize>() != shape[axis] {
+        return Err(Refusal::Invalid(format!("cannot split axis {axis} of {shape:?} into {parts} parts {sizes:?}")));
+    }
+    Ok((axis, sizes))
+}
+
+pub(super) fn split(call: &Call) -> Result<Effect, Refusal> {
+    let (axis, sizes) = split_sizes(call)?;
+    let mut start = 0;
+    let outputs = sizes.iter().map(|&size| {
+        start += size;
+        vec![Step::Take { axis, indices: (start - size..start).collect() }]
+    });
+    Effect::layouts(call, outputs.collect())
+}
+
+pub(super) fn gather(call: &Call) -> Result<Effect, Refusal> {
+    let shape = call.shape(0)?;
+    let axis = call.axis("axis", 0, shape.len())?;
+    let places = call.shape(1)?;
+    let to = [&shape[..axis], places, &shape[axis + 1..]].concat();
+    let Ok(indices) = call.known(1) else {
+        // Which entries come out is decided at run time: the axis is mixed, the others pass.
+        let shift = |a: usize| if a < axis { a } else { a + places.len() - 1 };
+        let axes = (0..shape.len()).map(|a| (a != axis).then(|| shift(a))).collect();
+        return Ok(Effect::map(call, to, vec![Operand { input: 0, axes }]));
+    };
+    let indices = indices.iter().map(|&i| axis_at(i, shape[axis])).collect::<Result<Vec<_>, _>>()?;
+    Effect::layout(call, vec![Step::Take { axis, indices }, Step::Reshape(to)])
+}
+
+pub(super) fn expand(call: &Call) -> Result<Effect, Refusal> {
+    let from = call.shape(0)?;
+    let target = call.known(1)?.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+    let target = target.map_err(|_| Refusal::Invalid("a negative extent".into()))?;
+    let to = broadcast(&[from, &target])?;
+    let padded = [vec![1; to.len() - from.len()], from.to_vec()].concat();
+    Effect::layout(call, vec![Step::Reshape(padded), Step::Expand(to)])
+}
+
+pub(super) fn tile(call: &Call) -> Result<Effect, Refusal> {
+    let from = call.shape(0)?;
+    let repeats = call.known(1)?;
+    if call.version < 6 || repeats.len() != from.len() || repeats.iter().any(|&r| r < 0) {
+        return Err(Refusal::Unknown(format!("repeats {repeats:?} for a tensor of shape {from:?}")));
+    }
+    // Each axis d becomes [r, d], which is read as one axis of r * d.
+    let split: Vec<usize> = from.iter().flat_map(|&d| [1, d]).collect();
+    let full: Vec<usize> = from.iter().zip(&repeats).flat_map(|(&d, &r)| [r as usize, d]).collect();
+    let to = from.iter().zip(&repeats).map(|(&d, &r)| r as usize * d).collect();
+    Effect::layout(call, vec![Step::Reshape(split), Step::Expand(full), Step::Reshape(to)])
+}
+
+/// Amounts before and after every axis of a `Pad`, whatever the operator's version.
+pub(crate) fn pad_amounts(call: &Call) -> Result<Vec<(i64, i64)>, Refusal> {
+    let rank = call.shape(0)?.len();
+    let pads = if call.version < 11 {
+        call.node.ints("pads").or_else(|| call.node.ints("paddings")).unwrap_or_default().to_vec()
+    } else {
+        call.known(1)?
+    };
+    let axes: Vec<usize> = if call.version >= 18 && call.has(3) {
+        call.known(3)?.iter().map(|&a| axis_at(a, rank)).collect::<Result<_, _>>()?
+    } else {
+        (0..rank).collect()
+    };
+    if pads.len() != 2 * axes.len() {
+        return Err(Refusal::Invalid(format!("{} pads for {} axes", pads.len(), axes.len())));
+    }
+    let mut out = vec![(0, 0); rank];
+    for (j, &a) in axes.iter().enumerate() {
+        out[a] = (pads[j], pads[axes.len() + j]);
+    }
+    Ok(out)
+}
+
+pub(super) fn pad(call: &Call) -> Result<Effect, Refusal> {
+    let shape = call.shape(0)?;
+    let mode = call.node.string("mode").unwrap_or("constant");
+    let mut steps = Vec::new();
+    for (axis, (before, after)) in pad_amounts(call)?.into_iter().enumerate() {
+        let n = shape[axis] as i64;
+        if (before, after) == (0, 0) {
+            continue;
+        }
+        if mode == "constant" {
+            let (cut_front, cut_back) = ((-before).max(0), (-after).max(0));
+            if cut_front + cut_back > 0 {
+                let indices = (cut_front..n - cut_back).map(|i| i as usize).collect();
+                steps.push(Step::Take { axis, indices });
+            }
+            let (before, after) = (before.max(0) as usize, after.max(0) as usize);
+            if before.checked_add(after).and_then(|p| p.checked_add(shape[axis])).is_none_or(|p| p > 1 << 40) {
+                return Err(Refusal::Invalid(format!("padding axis {axis} by {before} and {after}")));
+            }
+            steps.push(Step::Pad { axis, before, after });
+            continue;
+        }
+        let source = |p: i64| match mode {
+            "edge" => Some(p.clamp(0, n - 1)),
+            "wrap" => Some(p.rem_euclid(n)),
+            "reflect" if n > 1 => {
+                let q = p.rem_euclid(2 * (n - 1));
+                Some(q.min(2 * (n - 1) - q))
+            }
+            _ => None,
+        };
+        let total = n.checked_add(before).and_then(|t| t.checked_add(after)).filter(|&t| t <= 1 << 32);
+        let indices = (n > 0 && total.is_some()).then(|| (-before..n + after).map(|p| source(p).map(|i| i as usize)).collect());
+        match indices.flatten() {
+            Some(indices) => steps.push(Step::Take { axis, indices }),
+            None => return Err(Refusal::Unknown(format!("mode '{mode}' on axis {axis} of {shape:?}"))),
+        }
+    }
+    Effect::layout(call, steps)
+}
+
+/// The blocks of `DepthToSpace` and `SpaceToDepth`: batch, channels, height, width, block.
+fn blocks(call: &Call) -> Result<[usize; 5], Refusal> {
+    let shape = call.shape(0)?;
+    let b = usize::try_from(call.int("blocksize", 0)).ok().filter(|&b| b > 0 && b < 1 << 16);
+    match (shape, b) {
+        (&[n, c, h, w], Some(b)) => Ok([n, c, h, w, b]),
+        _ => Err(Refusal::Invalid(format!("four axes and a positive block are needed, not {shape:?} and {b:?}"))),
+    }
+}
+
+pub(super) fn depth_to_space(call: &Call) -> Result<Effect, Refusal> {
+    let [n, c, h, w, b] = blocks(call)?;
+    if c % (b * b) != 0 {
+        return Err(Refusal::Invalid(format!("{c} channels do not divide into blocks of {b} x {b}")));
+    }
+    let inner = c / (b * b);
+    let (split, perm) = match call.node.string("mode").unwrap_or("DCR") {
+        "DCR" => (vec![n, b, b, inner, h, w], vec![0, 3, 4, 1, 5, 2]),
+        "CRD" => (vec![n, inner, b, b, h, w], vec![0, 1, 4, 2, 5, 3]),
+        mode => return Err(Refusal::Unknown(format!("mode '{mode}'"))),
+    };
+    Effect::layout(call, vec![Step::Reshape(split), Step::Permute(perm), Step::Reshape(vec![n, inner, h * b, w * b])])
+}
+
+pub(super) fn space_to_depth(call: &Call) -> Result<Effect, Refusal> {
+    let [n, c, h, w, b] = blocks(call)?;
+    if h % b != 0 || w % b != 0 {
+        return Err(Refusal::Invalid(format!("{h} x {w} does not divide into blocks of {b}")));
+    }
+    let split = Step::Reshape(vec![n, c, h / b, b, w / b, b]);
+    let to = Step::Reshape(vec![n, c * b * b, h / b, w / b]);
+    Effect::layout(call, vec![split, Step::Permute(vec![0, 3, 5, 1, 2, 4]), to])
+}
+
+/// The common shape of several tensors, as numpy broadcasts.
+pub(super) fn broadcast(shapes: &[&[usize]]) -> Result<Vec<usize>, Refusal> {
+    let rank = shapes.iter().map(|s| s.len()).max().unwrap_or(0);
+    let mut out = vec![1; rank];
+    for shape in shapes {
+        for (o, &d) in out[rank - shape.len()..].iter_mut().zip(*shape) {
+            if *o == 1 {
+                *o = d;
+            } else if d != 1 && d != *o {
+                return Err(Refusal::Invalid(format!("the shapes {shapes:?} do not broadcast")));
+            }
+        }
+    }
+    Ok(out)
+}
