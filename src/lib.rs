@@ -1,5 +1,6 @@
 //! secateur makes convolutional networks smaller: ONNX in, smaller ONNX out.
 
+pub mod analysis;
 pub mod ir;
 pub mod onnx;
 pub mod ops;

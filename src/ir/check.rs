@@ -69,13 +69,18 @@ impl<'a> Checker<'a> {
             }
             for (i, v) in node.outputs().iter().enumerate().filter_map(|(i, v)| Some((i, (*v)?))) {
                 if model.value(v).def() != Def::Node(n, i) {
-                    return Err(self.broken(2, model.value(v).name(), &format!("node '{place}' is not its definition")));
+                    return Err(self.broken(
+                        2,
+                        model.value(v).name(),
+                        &format!("node '{place}' is not its definition"),
+                    ));
                 }
                 self.define(v, &mut own)?;
             }
         }
         for port in graph.outputs() {
-            self.readable(port.value, &format!("output of graph '{}'", graph.name())).map_err(|v| Violation { invariant: 5, ..v })?;
+            self.readable(port.value, &format!("output of graph '{}'", graph.name()))
+                .map_err(|v| Violation { invariant: 5, ..v })?;
         }
         for v in own {
             self.visible.remove(&v);

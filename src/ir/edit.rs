@@ -171,9 +171,9 @@ impl Model {
             let before = graph.initializers.len();
             graph.initializers.retain(|v| live_values.contains(v) || is_input.contains(v));
             removed.1 += before - graph.initializers.len();
-            graph.value_info.retain(|p| {
-                live_values.contains(&p.value) && !matches!(values[p.value.index()].def, Def::Nowhere)
-            });
+            graph
+                .value_info
+                .retain(|p| live_values.contains(&p.value) && !matches!(values[p.value.index()].def, Def::Nowhere));
         }
         removed
     }

@@ -92,7 +92,9 @@ impl Importer {
                     self.model.values[v.index()].def = Def::Initializer;
                     v
                 }
-                None => self.define(id, value_name, Def::Initializer, || format!("an initializer of graph '{name}'"))?,
+                None => {
+                    self.define(id, value_name, Def::Initializer, || format!("an initializer of graph '{name}'"))?
+                }
             };
             self.model.values[value.index()].tensor = Some(tensor);
             self.model.graphs[id.index()].initializers.push(value);
@@ -120,9 +122,10 @@ impl Importer {
             if info.name().is_empty() {
                 return Err(unnamed("an output"));
             }
-            let value = self.resolve(info.name()).filter(|&v| self.model.value(v).def != Def::Nowhere).ok_or_else(|| {
-                ImportError::UndefinedOutput { graph: name.clone(), value: info.name().to_owned() }
-            })?;
+            let value = self
+                .resolve(info.name())
+                .filter(|&v| self.model.value(v).def != Def::Nowhere)
+                .ok_or_else(|| ImportError::UndefinedOutput { graph: name.clone(), value: info.name().to_owned() })?;
             self.model.graphs[id.index()].outputs.push(Port { value, info });
         }
         self.scopes.pop();
@@ -135,8 +138,7 @@ impl Importer {
         let id = NodeId::at(self.model.nodes.len());
         let (inputs, outputs) = (std::mem::take(&mut proto.input), std::mem::take(&mut proto.output));
         let by = if proto.name().is_empty() { proto.op_type().to_owned() } else { proto.name().to_owned() };
-        let node =
-            Node { graph, proto, inputs: Vec::new(), outputs: Vec::new(), bodies: Vec::new(), removed: false };
+        let node = Node { graph, proto, inputs: Vec::new(), outputs: Vec::new(), bodies: Vec::new(), removed: false };
         self.model.nodes.push(node);
         self.model.graphs[graph.index()].nodes.push(id);
         for (i, name) in outputs.into_iter().enumerate() {
@@ -186,7 +188,13 @@ impl Importer {
         self.scopes.last_mut().expect("a graph is under way")
     }
 
-    fn define(&mut self, graph: GraphId, name: String, def: Def, by: impl Fn() -> String) -> Result<ValueId, ImportError> {
+    fn define(
+        &mut self,
+        graph: GraphId,
+        name: String,
+        def: Def,
+        by: impl Fn() -> String,
+    ) -> Result<ValueId, ImportError> {
         let id = ValueId::at(self.model.values.len());
         if self.scope().insert(name.clone(), id).is_some() {
             return Err(ImportError::Duplicate { value: name, by: by() });

@@ -11,7 +11,7 @@ pub fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Reads `data` through one stride per output axis, in row-major order of `shape`.
-fn strided<T: Copy>(data: &[T], shape: &[usize], stride: &[usize]) -> Vec<T> {
+pub fn strided<T: Copy>(data: &[T], shape: &[usize], stride: &[usize]) -> Vec<T> {
     let total = shape.iter().product();
     let mut out = Vec::with_capacity(total);
     if total == 0 {
@@ -106,6 +106,9 @@ mod tests {
 
     #[test]
     fn concat_along_a_middle_axis() {
-        assert_eq!(concat(&[(&[1, 2, 3, 4][..], 1), (&[9, 8, 7, 6, 5, 4, 3, 2][..], 2)], 2, 2), [1, 2, 9, 8, 7, 6, 3, 4, 5, 4, 3, 2]);
+        assert_eq!(
+            concat(&[(&[1, 2, 3, 4][..], 1), (&[9, 8, 7, 6, 5, 4, 3, 2][..], 2)], 2, 2),
+            [1, 2, 9, 8, 7, 6, 3, 4, 5, 4, 3, 2]
+        );
     }
 }

@@ -85,8 +85,9 @@ pub struct Contraction {
     pub output: View,
     /// Added to the output, elementwise.
     pub bias: Option<Operand>,
-    /// What to do with channels spread over a summed axis and another.
-    pub fold: Fold,
+    /// Axes that lose their freedom where channels are spread over one of them and another axis: all positions
+    /// along it then go or stay together.
+    pub fold: Vec<char>,
     /// Multiply-accumulate operations of one execution.
     pub macs: u64,
     /// Layer kind for reports and defaults.
@@ -100,16 +101,6 @@ pub struct View {
     pub input: usize,
     pub shape: Vec<usize>,
     pub letters: Vec<char>,
-}
-
-/// Which axis keeps its freedom where channels are spread over a summed axis and others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fold {
-    /// The one that is not summed: whole heads go.
-    Outer,
-    /// The one with the greater extent: every group of a grouped convolution loses the same positions, or whole
-    /// groups go.
-    Largest,
 }
 
 /// What a contraction is called.

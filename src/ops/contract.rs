@@ -1,6 +1,6 @@
 //! Sums of products: convolutions, matrix products, recurrent cells.
 
-use super::call::{Action, Call, Contraction, Effect, Fact, Fold, Kind, Operand, Refusal, View};
+use super::call::{Action, Call, Contraction, Effect, Fact, Kind, Operand, Refusal, View};
 use super::layout::broadcast;
 use super::map::windows;
 
@@ -50,6 +50,13 @@ fn channel_bias(call: &Call, filters: usize) -> Result<Option<Operand>, Refusal>
     }
 }
 
+/// Where a grouped convolution keeps its freedom. Every group must keep equally many channels: either each loses the
+/// same positions (`g` folds), or whole groups go (`c` and `o` fold); whichever of the two has more choices. A
+/// depthwise convolution is the limit of groups of one channel.
+fn group_fold(groups: usize, channels: usize) -> Vec<char> {
+    if channels > 1 && channels >= groups { vec!['g'] } else { vec!['c', 'o'] }
+}
+
 /// Input `[n, g c, ..]`, weight `[g o, c, ..]`, output `[n, g o, ..]`.
 pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
     let (x, w) = same_rank(call)?;
@@ -66,12 +73,24 @@ pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
     let y = [&[x[0], w[0]], &positions[..]].concat();
     let contraction = Contraction {
         operands: vec![
-            view(0, &[&[x[0], g, w[1]], &x[2..]].concat(), ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n))),
-            view(1, &[&[g, w[0] / g, w[1]], &w[2..]].concat(), ['g', 'o', 'c'].into_iter().chain(window_letters('\u{200}', n))),
+            view(
+                0,
+                &[&[x[0], g, w[1]], &x[2..]].concat(),
+                ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n)),
+            ),
+            view(
+                1,
+                &[&[g, w[0] / g, w[1]], &w[2..]].concat(),
+                ['g', 'o', 'c'].into_iter().chain(window_letters('\u{200}', n)),
+            ),
         ],
-        output: view(0, &[&[x[0], g, w[0] / g], &positions[..]].concat(), ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n))),
+        output: view(
+            0,
+            &[&[x[0], g, w[0] / g], &positions[..]].concat(),
+            ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n)),
+        ),
         bias: channel_bias(call, w[0])?,
-        fold: Fold::Largest,
+        fold: group_fold(g, w[1]),
         macs: product(&y).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };
@@ -83,12 +102,19 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
     let (x, w) = same_rank(call)?;
     let g = groups(call, x[1], w)?;
     if w[0] != x[1] {
-        return Err(Refusal::Invalid(format!("the weight {w:?} reads {} channels, the input {x:?} has {}", w[0], x[1])));
+        return Err(Refusal::Invalid(format!(
+            "the weight {w:?} reads {} channels, the input {x:?} has {}",
+            w[0], x[1]
+        )));
     }
     let n = x.len() - 2;
     let list = |name: &str, default: i64, len: usize| -> Result<Vec<i64>, Refusal> {
         let v = call.node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
-        if v.len() == len { Ok(v) } else { Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len()))) }
+        if v.len() == len {
+            Ok(v)
+        } else {
+            Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len())))
+        }
     };
     let (strides, dilations, extra) = (list("strides", 1, n)?, list("dilations", 1, n)?, list("output_padding", 0, n)?);
     let pads = list("pads", 0, 2 * n)?;
@@ -105,18 +131,27 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
             })
             .collect(),
     };
-    let positions = positions.iter().map(|&p| usize::try_from(p).ok().filter(|&p| p < 1 << 32)).collect::<Option<Vec<_>>>();
+    let positions =
+        positions.iter().map(|&p| usize::try_from(p).ok().filter(|&p| p < 1 << 32)).collect::<Option<Vec<_>>>();
     let positions = positions.ok_or_else(|| Refusal::Invalid("an output extent is negative".into()))?;
     let (c, o) = (x[1] / g, w[1]);
     let y = [&[x[0], g * o], &positions[..]].concat();
     let contraction = Contraction {
         operands: vec![
-            view(0, &[&[x[0], g, c], &x[2..]].concat(), ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n))),
+            view(
+                0,
+                &[&[x[0], g, c], &x[2..]].concat(),
+                ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n)),
+            ),
             view(1, &[&[g, c, o], &w[2..]].concat(), ['g', 'c', 'o'].into_iter().chain(window_letters('\u{200}', n))),
         ],
-        output: view(0, &[&[x[0], g, o], &positions[..]].concat(), ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n))),
+        output: view(
+            0,
+            &[&[x[0], g, o], &positions[..]].concat(),
+            ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n)),
+        ),
         bias: channel_bias(call, g * o)?,
-        fold: Fold::Largest,
+        fold: group_fold(g, c),
         macs: product(x).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };
@@ -150,7 +185,7 @@ pub(super) fn gemm(call: &Call) -> Result<Effect, Refusal> {
         ],
         output: view(0, &[m, n], ['m', 'n']),
         bias,
-        fold: Fold::Outer,
+        fold: vec!['k'],
         macs: product(&[m, n, k]),
         kind: Kind::Dense,
     };
@@ -192,7 +227,7 @@ pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
         operands: vec![view(0, a, letters(a, own_a)), view(1, b, letters(b, own_b))],
         output: view(0, &shape, out),
         bias: None,
-        fold: Fold::Outer,
+        fold: vec!['k'],
         macs: product(&shape).saturating_mul(k as u64),
         kind: Kind::Dense,
     };
@@ -231,14 +266,9 @@ pub(super) fn einsum(call: &Call) -> Result<Effect, Refusal> {
     let shape = output.iter().map(|c| extents.iter().find(|(l, _)| l == c).map(|e| e.1)).collect::<Option<Vec<_>>>();
     let shape = shape.ok_or_else(unknown)?;
     let macs = product(&extents.iter().map(|e| e.1).collect::<Vec<_>>());
-    let contraction = Contraction {
-        operands,
-        output: view(0, &shape, output),
-        bias: None,
-        fold: Fold::Outer,
-        macs,
-        kind: Kind::Dense,
-    };
+    let summed = extents.iter().map(|e| e.0).filter(|c| !output.contains(c)).collect();
+    let contraction =
+        Contraction { operands, output: view(0, &shape, output), bias: None, fold: summed, macs, kind: Kind::Dense };
     Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Contract(contraction)))
 }
 
@@ -258,7 +288,7 @@ pub(super) fn recurrent(call: &Call) -> Result<Effect, Refusal> {
         operands: vec![view(0, x, ['s', 'b', 'i']), view(1, w, ['d', 'h', 'i'])],
         output: view(0, &y, window_letters('\u{300}', 4)),
         bias: None,
-        fold: Fold::Outer,
+        fold: vec![],
         macs: product(&[steps, batch]).saturating_mul(product(w).saturating_add(product(r))),
         kind: Kind::Recurrent,
     };

@@ -71,7 +71,8 @@ pub(super) fn unsqueeze(call: &Call) -> Result<Effect, Refusal> {
     let rank = from.len() + axes.len();
     let axes = axes.iter().map(|&a| axis_at(a, rank)).collect::<Result<Vec<_>, _>>()?;
     let mut old = from.iter();
-    let to: Vec<usize> = (0..rank).map(|a| if axes.contains(&a) { 1 } else { old.next().copied().unwrap_or(1) }).collect();
+    let to: Vec<usize> =
+        (0..rank).map(|a| if axes.contains(&a) { 1 } else { old.next().copied().unwrap_or(1) }).collect();
     if old.next().is_some() {
         return Err(Refusal::Invalid(format!("the axes {axes:?} are not distinct")));
     }
@@ -287,7 +288,8 @@ pub(super) fn pad(call: &Call) -> Result<Effect, Refusal> {
             _ => None,
         };
         let total = n.checked_add(before).and_then(|t| t.checked_add(after)).filter(|&t| t <= 1 << 32);
-        let indices = (n > 0 && total.is_some()).then(|| (-before..n + after).map(|p| source(p).map(|i| i as usize)).collect());
+        let indices =
+            (n > 0 && total.is_some()).then(|| (-before..n + after).map(|p| source(p).map(|i| i as usize)).collect());
         match indices.flatten() {
             Some(indices) => steps.push(Step::Take { axis, indices }),
             None => return Err(Refusal::Unknown(format!("mode '{mode}' on axis {axis} of {shape:?}"))),

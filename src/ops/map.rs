@@ -87,7 +87,8 @@ pub(super) fn dropout(call: &Call) -> Result<Effect, Refusal> {
 /// Scale, shift, mean and variance run along the channels.
 pub(super) fn batch_norm(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape_of_rank(0, 2)?;
-    if call.int("training_mode", 0) != 0 || (call.version < 7 && call.int("is_test", 0) == 0 && call.output_count() > 1) {
+    if call.int("training_mode", 0) != 0 || (call.version < 7 && call.int("is_test", 0) == 0 && call.output_count() > 1)
+    {
         return Err(Refusal::Unknown("batch normalisation in training mode".into()));
     }
     if call.version < 9 && call.int("spatial", 1) == 0 {
@@ -96,7 +97,11 @@ pub(super) fn batch_norm(call: &Call) -> Result<Effect, Refusal> {
     let mut operands = vec![Operand::whole(0, x.len())];
     for i in 1..5 {
         if *call.shape(i)? != [x[1]] {
-            return Err(Refusal::Invalid(format!("input {i} has shape {:?}, {} channels are normalised", call.shape(i)?, x[1])));
+            return Err(Refusal::Invalid(format!(
+                "input {i} has shape {:?}, {} channels are normalised",
+                call.shape(i)?,
+                x[1]
+            )));
         }
         operands.push(Operand::along(i, 1));
     }
@@ -226,7 +231,11 @@ pub(super) fn windows(call: &Call, extents: &[usize], kernel: &[usize], ceil: bo
     let n = extents.len();
     let list = |name: &str, default: i64, len: usize| -> Result<Vec<i64>, Refusal> {
         let v = call.node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
-        if v.len() == len { Ok(v) } else { Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len()))) }
+        if v.len() == len {
+            Ok(v)
+        } else {
+            Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len())))
+        }
     };
     if kernel.len() != n {
         return Err(Refusal::Invalid(format!("a kernel of {} axes over {n} axes", kernel.len())));

@@ -7,7 +7,7 @@
 //! How: a row names one rule ([`Effect`] of one node, shapes and channels together), how small constants are
 //! evaluated, what has to be narrowed after a cut, and what becomes of an all-zero operand.
 
-mod array;
+pub(crate) mod array;
 mod call;
 mod contract;
 mod layout;
@@ -16,7 +16,7 @@ pub mod step;
 mod table;
 mod values;
 
-pub use call::{Action, Call, Contraction, Effect, Fact, Fold, Kind, Operand, Refusal, View};
+pub use call::{Action, Call, Contraction, Effect, Fact, Kind, Operand, Refusal, View};
 pub(crate) use layout::{pad_amounts, slice_bounds, split_sizes};
 
 use crate::ir::{Model, Node};
@@ -85,11 +85,15 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
     if model.is_local_function(node) {
         return Err(Refusal::Unknown(format!("{written} is a function of the model")));
     }
-    let version = model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{written}: the domain is not imported")))?;
+    let version =
+        model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{written}: the domain is not imported")))?;
     let row = table::ROWS.iter().find(|r| r.name == node.op_type() && r.domain == domain);
     let row = row.ok_or_else(|| Refusal::Unknown(format!("{written} is not in the operator table")))?;
     if version < row.since {
-        return Err(Refusal::Unknown(format!("{written} is known from version {} on, the model uses {version}", row.since)));
+        return Err(Refusal::Unknown(format!(
+            "{written} is known from version {} on, the model uses {version}",
+            row.since
+        )));
     }
     Ok((row, version))
 }

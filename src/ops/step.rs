@@ -86,7 +86,9 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Option<Tensor> {
     let (dtype, rank) = (first.dtype(), first.shape().len());
     let bytes = bits_per_element(dtype).filter(|b| b % 8 == 0)? / 8;
     let fits = |t: &&Tensor| {
-        t.dtype() == dtype && t.shape().len() == rank && (0..rank).all(|a| a == axis || t.shape()[a] == first.shape()[a])
+        t.dtype() == dtype
+            && t.shape().len() == rank
+            && (0..rank).all(|a| a == axis || t.shape()[a] == first.shape()[a])
     };
     if axis >= rank || !tensors.iter().all(fits) {
         return None;

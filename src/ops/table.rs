@@ -64,7 +64,10 @@ pub(super) static ROWS: &[Row] = &[
     row("Transpose", layout::transpose).zero(Kept),
     row("Unsqueeze", layout::unsqueeze).zero(Kept),
     // Shapes and small constants.
-    row("ConstantOfShape", values::constant_of_shape).since(9).eval(Custom(values::evaluate_fill)).narrow(target(0, "")),
+    row("ConstantOfShape", values::constant_of_shape)
+        .since(9)
+        .eval(Custom(values::evaluate_fill))
+        .narrow(target(0, "")),
     row("Range", values::range).since(11).eval(Custom(values::evaluate_range)),
     row("Shape", values::shape),
     row("Size", values::size),

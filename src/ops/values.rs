@@ -86,7 +86,8 @@ pub(super) fn evaluate_where(_: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec
     let c = spread(&c.to_f64()?, c.shape(), &shape);
     if a.dtype() == DataType::Int64 {
         let (a, b) = (spread(&a.to_i64()?, a.shape(), &shape), spread(&b.to_i64()?, b.shape(), &shape));
-        let picked: Vec<i64> = c.iter().zip(a.iter().zip(&b)).map(|(&c, (&a, &b))| if c != 0.0 { a } else { b }).collect();
+        let picked: Vec<i64> =
+            c.iter().zip(a.iter().zip(&b)).map(|(&c, (&a, &b))| if c != 0.0 { a } else { b }).collect();
         return Some(vec![Tensor::from_i64(&shape, &picked)]);
     }
     let (x, y) = (spread(&a.to_f64()?, a.shape(), &shape), spread(&b.to_f64()?, b.shape(), &shape));

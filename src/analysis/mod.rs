@@ -1,0 +1,20 @@
+//! What belongs together: shapes, channel labels, coupled classes and the reason for each.
+
+mod coupling;
+mod explain;
+mod field;
+mod flow;
+mod group;
+mod infer;
+mod label;
+mod size;
+mod weight;
+
+pub use coupling::{Coupling, Read, Source};
+pub use explain::{Explanation, Link, explain};
+pub use field::Field;
+pub use group::{Class, Group, Member, Verdict, groups};
+pub use infer::{Shapes, contraction, infer, infer_all};
+pub use label::{Atom, Atoms, Join, Origin, PINNED, Reason};
+pub use size::{Sizes, fed_inputs, is_symbolic};
+pub use weight::{evaluate_constant, filters};
