@@ -4,3 +4,6 @@ pub mod analysis;
 pub mod ir;
 pub mod onnx;
 pub mod ops;
+#[path = "../passes/mod.rs"]
+pub mod passes;
+pub mod plan;

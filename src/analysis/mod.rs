@@ -1,5 +1,6 @@
 //! What belongs together: shapes, channel labels, coupled classes and the reason for each.
 
+mod cost;
 mod coupling;
 mod explain;
 mod field;
@@ -10,6 +11,7 @@ mod label;
 mod size;
 mod weight;
 
+pub use cost::{Cost, cost, node_costs};
 pub use coupling::{Coupling, Read, Source};
 pub use explain::{Explanation, Link, explain};
 pub use field::Field;

@@ -1,0 +1,140 @@
+//! The plan of a prune: what was decided and why, as stable JSON.
+//!
+//! Guarantees: fields in a fixed order, lists sorted, the same bytes for the same model and options. A plan says enough
+//! to judge a prune from outside (`tensors`, `reads`) and to replay it on another checkpoint (`groups`).
+//! Refuses: other versions of the format.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the format.
+pub const VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub version: u32,
+    pub tool: String,
+    pub model: ModelRef,
+    /// The options of the prune, by their command-line names.
+    pub options: serde_json::Value,
+    pub groups: Vec<GroupPlan>,
+    pub tensors: Vec<TensorCut>,
+    pub reads: Vec<ReadCut>,
+    pub cost: Cost,
+    pub verified: Option<Verified>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// Of the file's bytes, hexadecimal; `None` where the model did not come from a file.
+    pub sha256: Option<String>,
+    pub file: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictKind {
+    /// Channels were removed.
+    Pruned,
+    /// Could be cut, was not: excluded, ratio 0, too few channels.
+    Kept,
+    /// The theorem does not allow it.
+    Pinned,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupPlan {
+    pub id: String,
+    pub channels: usize,
+    pub verdict: VerdictKind,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<ReasonPlan>,
+    pub members: Vec<MemberPlan>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub scores: Vec<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub removed: Vec<usize>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub representation: Option<String>,
+    /// Why this representation, and other remarks on the scores.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReasonPlan {
+    pub node: Option<String>,
+    pub rule: String,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberPlan {
+    pub node: String,
+    pub tensor: Option<String>,
+    pub axis: usize,
+    /// Half-open ranges of the member's filters that belong to the group, in order.
+    pub channels: Vec<[usize; 2]>,
+}
+
+/// A constant that lost positions along an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TensorCut {
+    pub name: String,
+    pub axis: usize,
+    pub size: usize,
+    pub kept: Vec<usize>,
+}
+
+/// What the masked original zeroes so that a contraction stops reading what was removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReadCut {
+    pub node: String,
+    pub tensor: String,
+    pub axis: usize,
+    pub removed: Vec<usize>,
+}
+
+/// Before and after.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Learned numbers: weights, biases, scales and shifts; running statistics not, as the literature counts.
+    pub params: [u64; 2],
+    /// Multiply-accumulate operations of convolutions and matrix products, for one item of the batch.
+    pub macs: [u64; 2],
+    /// Stored constants, in bytes.
+    pub bytes: [u64; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Equal,
+    Different,
+    Cannot,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verified {
+    pub outcome: Outcome,
+    pub max_relative_error: Option<f64>,
+    /// Why it could not be verified: node and reason.
+    pub reason: Option<String>,
+}
+
+impl Plan {
+    /// The plan as JSON, ending in a newline.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a plan is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// Reads a plan; the message says what is wrong with it.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|e| format!("this is not a plan: {e}"))?;
+        if plan.version != VERSION {
+            return Err(format!("the plan has version {}, this build reads version {VERSION}", plan.version));
+        }
+        Ok(plan)
+    }
+}
