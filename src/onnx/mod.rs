@@ -5,6 +5,7 @@ pub mod read;
 mod schema;
 mod source;
 pub mod tensor;
+pub mod text;
 mod visit;
 pub mod wire;
 pub mod write;
