@@ -1,6 +1,7 @@
 //! secateur makes convolutional networks smaller: ONNX in, smaller ONNX out.
 
 pub mod analysis;
+pub mod data;
 pub mod importance;
 pub mod ir;
 pub mod onnx;
@@ -8,3 +9,4 @@ pub mod ops;
 #[path = "../passes/mod.rs"]
 pub mod passes;
 pub mod plan;
+pub mod run;
