@@ -1,6 +1,7 @@
 //! secateur makes convolutional networks smaller: ONNX in, smaller ONNX out.
 
 pub mod analysis;
+pub mod cli;
 pub mod data;
 pub mod importance;
 pub mod ir;
@@ -9,4 +10,5 @@ pub mod ops;
 #[path = "../passes/mod.rs"]
 pub mod passes;
 pub mod plan;
+pub mod report;
 pub mod run;

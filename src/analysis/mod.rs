@@ -9,6 +9,7 @@ mod group;
 mod infer;
 mod label;
 mod size;
+mod validate;
 mod weight;
 
 pub use cost::{Cost, cost, node_costs};
@@ -19,4 +20,5 @@ pub use group::{Class, Group, Member, Verdict, groups};
 pub use infer::{Shapes, contraction, infer, infer_all};
 pub use label::{Atom, Atoms, Join, Origin, PINNED, Reason};
 pub use size::{Sizes, fed_inputs, is_symbolic};
+pub use validate::{Invalid, validate};
 pub use weight::{evaluate_constant, filters};

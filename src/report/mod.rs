@@ -1,0 +1,21 @@
+//! What people and machines are told about a model, and about what was done to it.
+//!
+//! Guarantees: every report is plain data that serialises to JSON with its fields in a fixed order, and is the same for
+//! the same model. Tables hold text only: width, colour and where they go are the caller's business.
+//! Refuses: nothing; what is not known is shown as `?` or left out.
+//! How: [`Inspection`] says what a model is and what can be cut, [`Difference`] compares two models, [`Summary`] says
+//! what a pipeline of passes did.
+
+mod difference;
+mod inspection;
+mod layers;
+mod number;
+mod summary;
+mod table;
+
+pub use difference::{Change, Difference, NodeChange};
+pub use inspection::{GroupLine, Inspection, Layer, Share};
+pub use layers::filter_count;
+pub use number::{Change as CostChange, bytes, count, percent};
+pub use summary::{LayerChange, PassLine, Pinned, Summary};
+pub use table::{Column, Table};
