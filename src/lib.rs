@@ -1,6 +1,7 @@
 //! secateur makes convolutional networks smaller: ONNX in, smaller ONNX out.
 
 pub mod analysis;
+pub mod cut;
 pub mod ir;
 pub mod onnx;
 pub mod ops;
