@@ -3,6 +3,7 @@
 pub mod analysis;
 pub mod cli;
 pub mod data;
+pub mod cut;
 pub mod importance;
 pub mod ir;
 pub mod onnx;

@@ -44,6 +44,13 @@ impl Node {
         a.ints = value;
     }
 
+    /// Removes an attribute, if it is there. Nodes with bodies keep theirs: bodies are found by attribute position.
+    pub fn remove_attribute(&mut self, name: &str) {
+        if self.bodies.is_empty() {
+            self.proto.attribute.retain(|a| a.name() != name);
+        }
+    }
+
     fn attribute_mut(&mut self, name: &str, kind: AttributeType) -> &mut AttributeProto {
         let at = self.proto.attribute.iter().position(|a| a.name() == name).unwrap_or_else(|| {
             let new = AttributeProto { name: Some(name.to_owned()), r#type: Some(kind as i32), ..Default::default() };

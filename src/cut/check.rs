@@ -1,0 +1,137 @@
+//! After a cut every shape is inferred afresh and compared with the one that it should have.
+
+use super::Misfit;
+use crate::analysis::{Atom, Coupling, Shapes, infer};
+use crate::ir::{Def, Model, NodeId, ValueId};
+use crate::ops::{Action, Refusal};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Updates the declared shapes of what lost channels.
+pub(super) fn declare(
+    old: &Model,
+    coupling: &Coupling,
+    removed: &BTreeSet<Atom>,
+    new: &mut Model,
+) -> Result<(), Misfit> {
+    let declared: BTreeSet<ValueId> = old
+        .live_graphs()
+        .into_iter()
+        .flat_map(|g| old.graph(g).value_info().iter().chain(old.graph(g).inputs()).chain(old.graph(g).outputs()))
+        .map(|p| p.value)
+        .collect();
+    for v in declared {
+        let touched = coupling.classes_of(v);
+        if touched.is_disjoint(removed) {
+            continue;
+        }
+        let kept = coupling.kept(0, v, removed).ok_or_else(|| Misfit {
+            node: None,
+            text: format!("what stays of '{}' is not a whole slice", old.value(v).name()),
+            classes: touched.intersection(removed).copied().collect(),
+        })?;
+        let shape: Vec<Option<usize>> = kept
+            .iter()
+            .map(|k| {
+                let left = k.iter().filter(|k| **k).count();
+                (left < k.len()).then_some(left)
+            })
+            .collect();
+        new.declare_shape(v, &shape);
+    }
+    Ok(())
+}
+
+/// Compares every shape of the new model with the old one less the removed positions, under every assignment.
+pub(super) fn check(old: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, new: &Model) -> Result<(), Misfit> {
+    if let Err(violation) = new.check() {
+        return Err(Misfit { node: None, text: violation.to_string(), classes: removed.clone() });
+    }
+    for (w, world) in coupling.worlds.iter().enumerate() {
+        let after = infer(new, world.shapes.sizes.clone());
+        for n in old.walk() {
+            if let Some(text) = compare(old, coupling, removed, w, n, &after) {
+                return Err(Misfit { node: Some(n), text, classes: involved(old, coupling, removed, n) });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a node after the cut, if anything.
+fn compare(
+    old: &Model,
+    coupling: &Coupling,
+    removed: &BTreeSet<Atom>,
+    w: usize,
+    n: NodeId,
+    after: &Shapes,
+) -> Option<String> {
+    let before = &coupling.worlds[w].shapes;
+    if let (Some(Ok(_)), Some(Err(refusal))) = (before.effect(n), after.effect(n)) {
+        let what = if matches!(refusal, Refusal::Invalid(_)) { "contradicts itself" } else { "cannot be followed" };
+        return Some(format!("after the cut it {what}: {refusal}"));
+    }
+    for &v in old.node(n).outputs().iter().flatten() {
+        let Some(shape) = before.shape(v) else { continue };
+        let expected: Vec<usize> = match coupling.kept(w, v, removed) {
+            Some(kept) => kept.iter().map(|k| k.iter().filter(|k| **k).count()).collect(),
+            None => return Some(format!("what stays of '{}' is not a whole slice", old.value(v).name())),
+        };
+        match after.shape(v) {
+            Some(found) if found == expected => {}
+            Some(found) => {
+                let name = old.value(v).name();
+                return Some(format!(
+                    "after the cut '{name}' would have shape {found:?}, {expected:?} is expected (was {shape:?})"
+                ));
+            }
+            None => return Some(format!("after the cut the shape of '{}' is not known", old.value(v).name())),
+        }
+    }
+    computed_operand(old, before, after, n)
+}
+
+/// A number that is computed from a shape and then multiplied into the data must not change with the shape.
+fn computed_operand(old: &Model, before: &Shapes, after: &Shapes, n: NodeId) -> Option<String> {
+    let Some(Ok(effect)) = before.effect(n) else { return None };
+    if !matches!(effect.action, Action::Map(_) | Action::Contract(_)) {
+        return None;
+    }
+    let inputs = old.node(n).inputs();
+    let known = |v: ValueId, s: &Shapes| s.fact(v).and_then(|f| f.value.clone());
+    if inputs.iter().flatten().all(|&v| known(v, before).is_some()) {
+        return None;
+    }
+    for &v in inputs.iter().flatten().filter(|&&v| old.constant(v).is_none()) {
+        if let Some(value) = known(v, before)
+            && known(v, after).as_ref() != Some(&value)
+        {
+            return Some(format!("'{}' is computed from a shape that the cut changes", old.value(v).name()));
+        }
+    }
+    None
+}
+
+/// Removed classes that touch a node, or else the nearest nodes before it.
+fn involved(old: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, n: NodeId) -> BTreeSet<Atom> {
+    let mut queue = VecDeque::from([n]);
+    let mut seen = BTreeSet::from([n]);
+    while let Some(n) = queue.pop_front() {
+        let node = old.node(n);
+        let values = || node.inputs().iter().chain(node.outputs()).flatten();
+        let classes: BTreeSet<Atom> =
+            values().flat_map(|&v| coupling.classes_of(v)).filter(|c| removed.contains(c)).collect();
+        if !classes.is_empty() {
+            return classes;
+        }
+        for &v in node.inputs().iter().flatten() {
+            if let Def::Node(producer, _) = old.value(v).def()
+                && seen.insert(producer)
+            {
+                queue.push_back(producer);
+            }
+        }
+    }
+    // Nothing is known of who is at fault: fail safe.
+    removed.clone()
+}

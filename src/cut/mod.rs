@@ -1,0 +1,87 @@
+//! Removing classes from a model.
+//!
+//! Guarantees: either a model in which every constant lost the removed positions, every attribute and shape constant
+//! that states a number of channels follows, and every shape, inferred afresh under every assignment of sizes, is the
+//! old one less the removed positions; or a [`Misfit`] that names the node and the classes at fault, and no model.
+//! How: slices each constant by its own labels, then narrows node by node, then infers and compares.
+
+mod check;
+mod narrow;
+mod patch;
+
+use crate::analysis::{Atom, Coupling, Origin};
+use crate::ir::{Model, NodeId, ValueId};
+use crate::onnx::tensor::Tensor;
+use crate::plan::TensorCut;
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why these classes cannot be removed together.
+#[derive(Debug, Clone)]
+pub struct Misfit {
+    pub node: Option<NodeId>,
+    pub text: String,
+    /// The classes involved, by representative. Without them a cut may succeed.
+    pub classes: BTreeSet<Atom>,
+}
+
+/// A cut model, with the same ids as the original for everything that both have.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    pub model: Model,
+    /// Sorted by name and axis.
+    pub tensors: Vec<TensorCut>,
+}
+
+/// Removes classes (by representative).
+pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>) -> Result<Cut, Misfit> {
+    let kept = kept_by_constant(coupling, removed);
+    let mut new = model.clone();
+    let mut tensors = Vec::new();
+    let sliced: Vec<(ValueId, Option<Tensor>)> =
+        kept.iter().collect::<Vec<_>>().par_iter().map(|&(&value, axes)| (value, slice(model, value, axes))).collect();
+    for (value, tensor) in sliced {
+        let name = model.value(value).name();
+        let Some(tensor) = tensor.filter(|t| t.elements() > 0) else {
+            return Err(Misfit {
+                node: None,
+                text: format!("the constant '{name}' cannot be sliced: its elements are packed, or none would be left"),
+                classes: coupling.classes_of(value).intersection(removed).copied().collect(),
+            });
+        };
+        new.set_constant(value, &tensor);
+        for (axis, (size, kept)) in &kept[&value] {
+            tensors.push(TensorCut { name: name.to_owned(), axis: *axis, size: *size, kept: kept.clone() });
+        }
+    }
+    tensors.sort_by(|a, b| (&a.name, a.axis).cmp(&(&b.name, b.axis)));
+    narrow::narrow(model, coupling, removed, &mut new)?;
+    check::declare(model, coupling, removed, &mut new)?;
+    check::check(model, coupling, removed, &new)?;
+    Ok(Cut { model: new, tensors })
+}
+
+/// Constants that lose something: for each axis its extent and what stays.
+type KeptByConstant = BTreeMap<ValueId, BTreeMap<usize, (usize, Vec<usize>)>>;
+
+fn kept_by_constant(coupling: &Coupling, removed: &BTreeSet<Atom>) -> KeptByConstant {
+    let mut out = KeptByConstant::new();
+    for (origin, range) in coupling.atoms.origins() {
+        let Origin::Constant { value, axis } = origin else { continue };
+        let size = range.len();
+        let kept: Vec<usize> =
+            range.enumerate().filter(|&(_, a)| !removed.contains(&coupling.atoms.find(a))).map(|(i, _)| i).collect();
+        if kept.len() < size {
+            out.entry(value).or_default().insert(axis, (size, kept));
+        }
+    }
+    out
+}
+
+fn slice(model: &Model, value: ValueId, axes: &BTreeMap<usize, (usize, Vec<usize>)>) -> Option<Tensor> {
+    let mut tensor = Tensor::from_proto(model.constant(value)?).ok()?;
+    for (&axis, (_, kept)) in axes {
+        tensor = tensor.take(axis, kept)?;
+    }
+    Some(tensor)
+}
