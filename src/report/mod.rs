@@ -13,9 +13,8 @@ mod number;
 mod summary;
 mod table;
 
-pub use difference::{Change, Difference, NodeChange};
-pub use inspection::{GroupLine, Inspection, Layer, Share};
-pub use layers::filter_count;
+pub use difference::{Change, Difference, NodeChange, NodeName};
+pub use inspection::{GroupLine, Inspection, Layer, Pin, Share};
 pub use number::{Change as CostChange, bytes, count, percent};
-pub use summary::{LayerChange, PassLine, Pinned, Summary};
+pub use summary::{LayerChange, PassLine, Summary, Untouched, verification_text};
 pub use table::{Column, Table};

@@ -1,0 +1,209 @@
+//! What a pipeline of passes did to a model.
+//!
+//! Guarantees: nothing that was left alone is left out of [`Summary::pinned`]; costs are those of the whole model that
+//! went in and of the one that came out.
+
+use super::inspection::Pin;
+use super::number::{Change, bytes, count, percent};
+use super::table::Table;
+use crate::analysis::{self, Shapes, node_costs};
+use crate::ir::Model;
+use crate::passes;
+use crate::plan::{Cost, Outcome, Plan, VerdictKind, Verified};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The whole of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    pub passes: Vec<PassLine>,
+    /// Layers with filters, in the order of the plan.
+    pub layers: Vec<LayerChange>,
+    /// Groups that were left as they are, the most costly first.
+    pub untouched: Vec<Untouched>,
+    pub cost: Cost,
+    /// `None` where no verification was asked for, or nothing was cut.
+    pub verified: Option<Verified>,
+}
+
+/// One pass of the pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PassLine {
+    pub pass: String,
+    pub changes: usize,
+    pub summary: String,
+    pub remarks: Vec<Pin>,
+}
+
+/// Filters of a layer before and after.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerChange {
+    pub node: String,
+    pub group: String,
+    pub verdict: VerdictKind,
+    pub channels: [usize; 2],
+}
+
+/// A group that was not cut, and why.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Untouched {
+    pub group: String,
+    pub layers: usize,
+    pub verdict: VerdictKind,
+    pub params: u64,
+    pub macs: u64,
+    pub reason: Pin,
+}
+
+impl PassLine {
+    pub fn new(pass: &str, outcome: &passes::Outcome) -> Self {
+        let remark = |r: &passes::Remark| Pin { node: r.node.clone(), rule: r.rule.to_string(), text: r.text.clone() };
+        Self {
+            pass: pass.to_owned(),
+            changes: outcome.changes,
+            summary: outcome.summary.clone(),
+            remarks: outcome.remarks.iter().map(remark).collect(),
+        }
+    }
+}
+
+impl Summary {
+    /// `plan` is that of the pass that cut, where there was one.
+    pub fn new(
+        before: (&Model, &Shapes),
+        after: (&Model, &Shapes),
+        passes: Vec<PassLine>,
+        plan: Option<&Plan>,
+    ) -> Self {
+        let (old, new) = (analysis::cost(before.0, before.1), analysis::cost(after.0, after.1));
+        let cost = Cost {
+            params: [old.params, new.params],
+            macs: [old.macs, new.macs],
+            bytes: [old.bytes, new.bytes],
+        };
+        let mut layers = Vec::new();
+        let mut untouched = Vec::new();
+        if let Some(plan) = plan {
+            layers = layer_changes(plan);
+            untouched = left_alone(before.0, before.1, plan);
+        }
+        Self { passes, layers, untouched, cost, verified: plan.and_then(|p| p.verified.clone()) }
+    }
+
+    /// Whether any channel was removed.
+    pub fn has_cut(&self) -> bool {
+        self.layers.iter().any(|l| l.channels[0] != l.channels[1])
+    }
+
+    /// One row for each layer that lost filters.
+    pub fn layer_table(&self) -> Table {
+        let mut table = Table::new(&["layer", ">filters", ">now", ">removed", "group"]);
+        for layer in self.layers.iter().filter(|l| l.channels[0] != l.channels[1]) {
+            let [before, after] = layer.channels;
+            table.row([
+                layer.node.clone(),
+                count(before as u64),
+                count(after as u64),
+                percent((before - after.min(before)) as u64, before as u64),
+                layer.group.clone(),
+            ]);
+        }
+        table
+    }
+
+    /// One row a measure.
+    pub fn cost_table(&self) -> Table {
+        let mut table = Table::new(&["", ">before", ">after", ">change"]);
+        let mut row = |what: &str, pair: [u64; 2], text: fn(u64) -> String| {
+            table.row([what.to_owned(), text(pair[0]), text(pair[1]), Change(pair).relative()]);
+        };
+        row("parameters", self.cost.params, count);
+        row("MACs", self.cost.macs, count);
+        row("constants", self.cost.bytes, bytes);
+        table
+    }
+
+    /// What was left alone, the most costly first, `most` at the utmost.
+    pub fn untouched_lines(&self, most: usize) -> Vec<String> {
+        let mut out = Vec::new();
+        for group in self.untouched.iter().take(most) {
+            let verdict = if group.verdict == VerdictKind::Pinned { "pinned" } else { "kept" };
+            let by = group.reason.node.as_ref().map(|n| format!(" by '{n}'")).unwrap_or_default();
+            let more = if group.layers > 1 { format!(" and {} more", group.layers - 1) } else { String::new() };
+            let share = percent(group.macs, self.cost.macs[0]);
+            out.push(format!("'{}'{more} ({share} of the MACs) {verdict}{by}: {}", group.group, group.reason.text));
+        }
+        if self.untouched.len() > most {
+            out.push(format!("and {} more groups; `secateur inspect` lists all", self.untouched.len() - most));
+        }
+        out
+    }
+
+    /// The outcome of the verification in a sentence.
+    pub fn verification_line(&self) -> Option<String> {
+        self.verified.as_ref().map(verification_text)
+    }
+}
+
+/// The outcome of a verification in a sentence.
+pub fn verification_text(verified: &Verified) -> String {
+    let error = verified.max_relative_error.map(|e| format!("{e:.1e}")).unwrap_or_else(|| "unknown".to_owned());
+    let reason = verified.reason.as_deref();
+    match verified.outcome {
+        Outcome::Equal => {
+            format!("verified: largest relative difference {error} between the pruned model and the masked original")
+        }
+        Outcome::Different => {
+            let reason = reason.map(|r| format!(" ({r})")).unwrap_or_default();
+            format!(
+                "verification FAILED: largest relative difference {error} between the pruned model and the masked \
+                 original{reason}"
+            )
+        }
+        Outcome::Cannot => format!("cannot verify: {}", reason.unwrap_or("no reason is given")),
+    }
+}
+
+/// What of each member's filters stays, read off the tensors that were cut.
+fn layer_changes(plan: &Plan) -> Vec<LayerChange> {
+    let cuts: BTreeMap<(&str, usize), [usize; 2]> =
+        plan.tensors.iter().map(|t| ((&t.name[..], t.axis), [t.size, t.kept.len()])).collect();
+    let mut out = Vec::new();
+    for group in &plan.groups {
+        for member in &group.members {
+            let cut = member.tensor.as_deref().and_then(|t| cuts.get(&(t, member.axis)).copied());
+            let listed = member.channels.iter().map(|[a, b]| b - a).sum();
+            out.push(LayerChange {
+                node: member.node.clone(),
+                group: group.id.clone(),
+                verdict: group.verdict,
+                channels: cut.unwrap_or([listed, listed]),
+            });
+        }
+    }
+    out
+}
+
+fn left_alone(model: &Model, shapes: &Shapes, plan: &Plan) -> Vec<Untouched> {
+    let costs: BTreeMap<String, analysis::Cost> =
+        node_costs(model, shapes).into_iter().map(|(n, c)| (model.label(n), c)).collect();
+    let mut out: Vec<Untouched> = Vec::new();
+    for group in plan.groups.iter().filter(|g| g.verdict != VerdictKind::Pruned) {
+        let known = || group.members.iter().filter_map(|m| costs.get(&m.node));
+        let reason = match &group.reason {
+            Some(r) => Pin { node: r.node.clone(), rule: r.rule.clone(), text: r.text.clone() },
+            None => Pin { node: None, rule: String::new(), text: "no reason is given".to_owned() },
+        };
+        out.push(Untouched {
+            group: group.id.clone(),
+            layers: group.members.len(),
+            verdict: group.verdict,
+            params: known().map(|c| c.params).sum(),
+            macs: known().map(|c| c.macs).fold(0, u64::saturating_add),
+            reason,
+        });
+    }
+    // Stable: groups of the same cost stay in the order of the plan.
+    out.sort_by_key(|u| std::cmp::Reverse((u.macs, u.params)));
+    out
+}
