@@ -40,6 +40,11 @@ impl<'a> Console<'a> {
         writeln!(self.words(), "{text}")
     }
 
+    /// Whole lines for the reader.
+    pub fn text(&mut self, text: &str) -> io::Result<()> {
+        self.words().write_all(text.as_bytes())
+    }
+
     /// A value for machines.
     pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;

@@ -1,0 +1,159 @@
+//! `secateur prune`: the default pipeline.
+
+use super::console::Console;
+use super::failure::Failure;
+use super::near::did_you_mean;
+use super::pipeline::{Common, Judging, execute, finish};
+use super::source::{Loaded, load};
+use super::target::Targets;
+use crate::importance::{self, Criterion, Reading, Representation, Similarity};
+use crate::passes::Pipeline;
+use crate::passes::prune::{Prune, PruneOptions};
+use crate::verify;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use globset::Glob;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    judging: Judging,
+    /// Write the summary that is printed: as JSON where the name ends in .json, else as text
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+/// What goes, and by which criterion.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Choice of filters")]
+struct Choice {
+    /// Share of each layer's filters that goes, 0 <= R < 1
+    #[arg(long, value_name = "R", default_value = "0.5", value_parser = ratio)]
+    ratio: f64,
+    /// Another ratio for the layers whose name matches a glob; the last match counts
+    #[arg(long, value_name = "GLOB=R", value_parser = layer)]
+    layer: Vec<(String, f64)>,
+    /// Leave the layers whose name matches a glob as they are, and all that is coupled with them
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// What makes a filter dispensable
+    #[arg(long, default_value_t, value_parser = names::<Criterion>(Criterion::ALL))]
+    by: Criterion,
+    /// What stands for a filter when two are compared
+    #[arg(long, default_value_t, value_parser = names::<Representation>(Representation::ALL))]
+    representation: Representation,
+    /// How their similarity is read from the cosine
+    #[arg(long, default_value_t, value_parser = names::<Similarity>(Similarity::ALL))]
+    similarity: Similarity,
+    /// Which definition to use where the published one differs from a sound one
+    #[arg(long, default_value_t, value_parser = names::<Reading>(Reading::ALL))]
+    reading: Reading,
+    /// Update the graph after every removal
+    #[arg(long)]
+    one_at_a_time: bool,
+    /// The control: keep the most central filters instead of removing them
+    #[arg(long, value_name = "central", value_parser = ["central"])]
+    keep: Option<String>,
+    /// Keep the number of channels at multiples of N
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    multiple_of: usize,
+    /// Keep at least N channels of every layer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    min_channels: usize,
+    /// Also cut groups that consist of dense layers only
+    #[arg(long)]
+    dense: bool,
+    /// Seed of --by random, and of the inputs that verification runs on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
+    let Args { input, common, choice, judging, report } = args;
+    let seed = choice.seed;
+    let options = choice.options();
+    Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
+    let loaded = load(&input, &common.input_shape, console)?;
+    check_globs(&options, &loaded).map_err(|f| f.of(&loaded.name))?;
+    let verify = verify::Options { sizes: loaded.sizes.clone(), seed };
+    let make = || Pipeline::standard(Box::new(Prune { options }));
+    let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), console)?;
+    finish(done, &loaded, &common, judging, report.as_deref(), console)
+}
+
+impl Choice {
+    fn options(self) -> PruneOptions {
+        PruneOptions {
+            ratio: self.ratio,
+            layers: self.layer,
+            exclude: self.exclude,
+            importance: importance::Options {
+                criterion: self.by,
+                representation: self.representation,
+                similarity: self.similarity,
+                reading: self.reading,
+                keep_central: self.keep.is_some(),
+                one_at_a_time: self.one_at_a_time,
+                seed: self.seed,
+            },
+            multiple_of: self.multiple_of,
+            min_channels: self.min_channels,
+            dense: self.dense,
+        }
+    }
+}
+
+/// Every glob has to match a layer: one that matches nothing is a mistake that would go unnoticed.
+fn check_globs(options: &PruneOptions, loaded: &Loaded) -> Result<(), Failure> {
+    let globs = options.layers.iter().map(|(g, _)| ("--layer", g)).chain(options.exclude.iter().map(|g| ("--exclude", g)));
+    let model = &loaded.model;
+    let mut layers: Option<Vec<String>> = None;
+    for (option, text) in globs {
+        let glob = Glob::new(text).map_err(|e| Failure::usage(format!("{option} '{text}' is not a glob: {e}")))?;
+        let glob = glob.compile_matcher();
+        let layers = layers.get_or_insert_with(|| {
+            let makes = |op: &str| op.contains("Conv") || matches!(op, "Gemm" | "MatMul" | "Einsum" | "LSTM" | "GRU" | "RNN");
+            model.walk().into_iter().filter(|&n| makes(model.node(n).op_type())).map(|n| model.label(n)).collect()
+        });
+        if !layers.iter().any(|l| glob.is_match(l)) {
+            let near = did_you_mean(text, layers);
+            return Err(Failure::usage(format!(
+                "{option} '{text}' matches no layer{near}; `secateur inspect` lists their names"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|_| "a number is expected, such as 0.5".to_owned())?;
+    match (0.0..1.0).contains(&number) {
+        true => Ok(number),
+        false => Err("a ratio is the share of filters that goes: 0 <= R < 1".to_owned()),
+    }
+}
+
+fn layer(text: &str) -> Result<(String, f64), String> {
+    let (glob, r) = text.rsplit_once('=').ok_or("GLOB=R is expected, such as 'stem*=0.25'")?;
+    Ok((glob.to_owned(), ratio(r)?))
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number of at least 1 is expected".to_owned())
+}
+
+/// A choice by its name; the help lists them all.
+fn names<T>(all: &'static [T]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + std::fmt::Display + std::str::FromStr + Send + Sync + 'static,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.iter().map(T::to_string)).try_map(|name| name.parse::<T>())
+}
