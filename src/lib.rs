@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod cut;
+pub mod data;
 pub mod importance;
 pub mod ir;
 pub mod onnx;
