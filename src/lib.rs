@@ -11,3 +11,4 @@ pub mod ops;
 pub mod passes;
 pub mod plan;
 pub mod run;
+pub mod verify;
