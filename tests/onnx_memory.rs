@@ -6,8 +6,9 @@ use bytes::Bytes;
 use secateur::onnx::proto::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto};
 use secateur::onnx::{read, write, write_releasing};
 
-const TENSORS: usize = 64;
-const BYTES: usize = 4 << 20;
+const TENSORS: usize = 32;
+// No multiple of a page, so that payloads share their first and last pages with their neighbours.
+const BYTES: usize = 6_000_001;
 
 /// The largest memory this process ever had resident, in MiB.
 fn peak() -> usize {
@@ -44,6 +45,6 @@ fn weights_never_all_reside() {
     write_releasing(&loaded.model, &output, &loaded.map).unwrap();
     let copied = (start.elapsed(), peak());
     println!("wrote {wrote:?}, read {opened:?}, visited {visited}, copied {copied:?} (time, peak MiB)");
-    assert!(visited <= opened.1 + 2 * (BYTES >> 20), "visiting all tensors took memory: {opened:?}, {visited}");
-    assert!(copied.1 <= visited + 2 * (BYTES >> 20), "copying took memory: {visited}, {copied:?}");
+    assert!(visited <= opened.1 + 16, "visiting all tensors took memory: {opened:?}, {visited}");
+    assert!(copied.1 <= visited + 16, "copying took memory: {visited}, {copied:?}");
 }

@@ -63,6 +63,8 @@ def plain(message, inner=False):
         held = [field.name for field, _ in message.ListFields() if field.name != "name"]
         names = {"t": "TENSOR", "g": "GRAPH", "tp": "TYPE_PROTO", "i": "INT", "f": "FLOAT", "s": "STRING"}
         message.type = AttributeProto.AttributeType.Value(names.get(held[0], held[0].upper()))
+    if kind == "ValueInfoProto" and not message.type.WhichOneof("value"):
+        message.ClearField("type")
     if kind == "NodeProto" and not message.domain.replace(".", "_").isidentifier():
         message.domain = ".".join(part if part.isidentifier() else "_" + part for part in message.domain.split("."))
     for field in EMPTY_IS_ABSENT.get(kind, []):
