@@ -152,6 +152,26 @@ fn a_model_can_be_written_over_itself() {
 }
 
 #[test]
+fn the_deepest_nesting_that_is_allowed_is_read_and_written() {
+    // Each graph within a graph takes three levels of messages, of which the format allows a hundred.
+    let nested = |depth: usize| {
+        let mut model = small();
+        for _ in 0..depth {
+            let branch = AttributeProto { name: text("body"), g: model.graph.take(), ..Default::default() };
+            let node = NodeProto { op_type: text("If"), attribute: vec![branch], ..Default::default() };
+            model.graph = Some(GraphProto { node: vec![node], ..Default::default() });
+        }
+        model.encode_to_vec()
+    };
+    let bytes = nested(32);
+    let mut out = Vec::new();
+    write_to(&read_bytes(bytes.clone().into(), None).unwrap(), &mut out).unwrap();
+    assert!(out == bytes);
+    let error = read_bytes(nested(40).into(), None).unwrap_err().to_string();
+    assert!(error.contains("nested deeper"), "{error}");
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let bytes = Bytes::from(small().encode_to_vec());
     read_bytes(bytes.clone(), None).unwrap();
