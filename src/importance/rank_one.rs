@@ -223,7 +223,7 @@ mod tests {
         let n = direction(&[0.0, 0.0, -1.0, -2.0, 1.0, 2.0], 2);
         assert!((n[0] * 5f64.sqrt() + 1.0).abs() < 1e-12 && (n[1] * 5f64.sqrt() + 2.0).abs() < 1e-12, "{n:?}");
         let n = direction(&[0.0, 0.0, 3.0, 0.0, 1.0, -1.0], 3);
-        assert!(n[0] > 0.0 && n.iter().all(|x| x.is_finite()), "{n:?}");
+        assert!(n[2] > 0.0 && n.iter().all(|x| x.is_finite()), "{n:?}");
     }
 
     #[test]
