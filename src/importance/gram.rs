@@ -6,7 +6,7 @@
 //! the machine's widest vectors are chosen when the program runs. Blocks go to rayon's threads, which changes who
 //! computes an entry, not how.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 /// A dense square matrix, row-major.
@@ -128,18 +128,31 @@ fn block(rows: &impl Rows, top: usize, left: usize, arch: Arch) -> Vec<[f64; BLO
             rows.read(left + r, from, &mut line[..depth]);
             line[..depth].iter().zip(&mut lower[r / WIDE]).for_each(|(&v, cell)| cell[r % WIDE] = v);
         }
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                for (i, a) in upper.iter().enumerate() {
-                    for (j, b) in lower.iter().enumerate() {
-                        tile(&a[..depth], &b[..depth], &mut out[i * TALL..(i + 1) * TALL], j * WIDE);
-                    }
-                }
-            },
-        );
+        arch.dispatch(Tiles { upper: &upper, lower: &lower, depth, out: &mut out });
     }
     out
+}
+
+/// One slice of a block's products. A type and no closure: the compiler's shim around a closure is not inlined into
+/// the function that may use wide vectors, and then none are.
+struct Tiles<'a> {
+    upper: &'a [[[f64; TALL]; DEPTH]],
+    lower: &'a [[[f64; WIDE]; DEPTH]],
+    depth: usize,
+    out: &'a mut [[f64; BLOCK]],
+}
+
+impl NullaryFnOnce for Tiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (a, out) in self.upper.iter().zip(self.out.chunks_exact_mut(TALL)) {
+            for (j, b) in self.lower.iter().enumerate() {
+                tile(&a[..self.depth], &b[..self.depth], out, j * WIDE);
+            }
+        }
+    }
 }
 
 #[inline(always)]
