@@ -151,9 +151,7 @@ impl RankOne {
             for (chunk, out) in out.iter_mut().enumerate() {
                 let mut sums = [0.0; LANES];
                 for (factor, row) in factors.iter().zip(self.gram.chunks_exact(chunks)) {
-                    for l in 0..LANES {
-                        sums[l] += factor * row[chunk][l];
-                    }
+                    sums.iter_mut().zip(&row[chunk]).for_each(|(sum, value)| *sum += factor * value);
                 }
                 *out = sums;
             }
@@ -177,8 +175,8 @@ fn tile(a: &[[f64; SLICE]], b: &[[f64; SLICE]]) -> [[f64; TILE]; TILE] {
     let (b0, b1, b2) = (&b[0], &b[1], &b[2]);
     let mut sums = [[[0.0; LANES]; TILE]; TILE];
     for from in (0..SLICE).step_by(LANES) {
-        for l in 0..LANES {
-            let k = from + l;
+        for k in from..from + LANES {
+            let l = k - from;
             sums[0][0][l] += a0[k] * b0[k];
             sums[0][1][l] += a0[k] * b1[k];
             sums[0][2][l] += a0[k] * b2[k];
@@ -253,6 +251,15 @@ mod tests {
         assert!((n[0] * 5f64.sqrt() + 1.0).abs() < 1e-12 && (n[1] * 5f64.sqrt() + 2.0).abs() < 1e-12, "{n:?}");
         let n = direction(&[0.0, 0.0, 3.0, 0.0, 1.0, -1.0], 3);
         assert!(n[2] > 0.0 && n.iter().all(|x| x.is_finite()), "{n:?}");
+    }
+
+    #[test]
+    fn wide_vectors_round_as_narrow_ones() {
+        let filter: Vec<f32> = (0..9 * 70).map(|i| ((i * 2654435761_usize) % 10007) as f32 / 5003.0 - 1.0).collect();
+        let size = crate::importance::representation::norm(&filter);
+        let mut narrow = vec![0.0; 9];
+        Direction { scratch: &mut RankOne::default(), filter: &filter, size, taps: 9, out: &mut narrow }.call();
+        assert_eq!(direction(&filter, 9), narrow);
     }
 
     #[test]

@@ -226,8 +226,8 @@ fn relax(open: &mut [[f64; LANES]], settled: &[[f64; LANES]], edges: &[[f64; LAN
 fn find(open: &[[f64; LANES]], distance: f64) -> usize {
     for (block, open) in open.iter().enumerate() {
         let mut here = false;
-        for l in 0..LANES {
-            here |= open[l] == distance;
+        for &known in open {
+            here |= known == distance;
         }
         if here {
             return block * LANES + open.iter().position(|&d| d == distance).unwrap_or(0);
