@@ -166,8 +166,8 @@ fn damaged_models_are_values_too() {
     let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/models/dcase21_fsdd.onnx")).unwrap();
     let shapes = [("logmel".to_owned(), DataType::Float, vec![1, 1, 40, 62])];
     let inputs = random_inputs(&shapes, 1);
-    // The graph's structure comes first in the file: flip its bytes one by one.
-    for at in (0..1600).step_by(3) {
+    // The graph's structure comes first in the file: flip some of its bytes, one at a time.
+    for at in (0..1600).step_by(17) {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x15;
         if let Ok(model) = ModelProto::decode(&damaged[..])
