@@ -5,7 +5,10 @@
 //! How: one pass is one file, whose name is its name on the command line, and one line in [`REGISTRY`].
 
 use crate::ir::Model;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+pub mod prune;
 
 /// Everything that passes of one pipeline share.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +21,7 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
     pub node: Option<String>,
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     pub text: String,
 }
 

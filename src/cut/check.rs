@@ -88,11 +88,11 @@ fn compare(
             None => return Some(format!("after the cut the shape of '{}' is not known", old.value(v).name())),
         }
     }
-    computed_operand(old, before, after, n)
+    computed_operand(old, coupling, before, after, n)
 }
 
 /// A number that is computed from a shape and then multiplied into the data must not change with the shape.
-fn computed_operand(old: &Model, before: &Shapes, after: &Shapes, n: NodeId) -> Option<String> {
+fn computed_operand(old: &Model, coupling: &Coupling, before: &Shapes, after: &Shapes, n: NodeId) -> Option<String> {
     let Some(Ok(effect)) = before.effect(n) else { return None };
     if !matches!(effect.action, Action::Map(_) | Action::Contract(_)) {
         return None;
@@ -102,7 +102,7 @@ fn computed_operand(old: &Model, before: &Shapes, after: &Shapes, n: NodeId) -> 
     if inputs.iter().flatten().all(|&v| known(v, before).is_some()) {
         return None;
     }
-    for &v in inputs.iter().flatten().filter(|&&v| old.constant(v).is_none()) {
+    for &v in inputs.iter().flatten().filter(|v| !coupling.constant[v.index()]) {
         if let Some(value) = known(v, before)
             && known(v, after).as_ref() != Some(&value)
         {

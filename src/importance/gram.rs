@@ -2,11 +2,11 @@
 //!
 //! Guarantees: every product is summed in the order of the columns, without fused multiply-adds, so a result is the
 //! same on any machine and for any number of threads, and the matrix is symmetric to the last bit.
-//! How: blocks of rows are packed to double precision and multiplied in tiles of 4 x 8 sums that live in registers;
+//! How: blocks of rows are packed to double precision and multiplied in tiles of sums that live in registers;
 //! the machine's widest vectors are chosen when the program runs. Blocks go to rayon's threads, which changes who
 //! computes an entry, not how.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// A dense square matrix, row-major.
@@ -87,7 +87,9 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 const BLOCK: usize = 64;
 /// Columns packed at a time.
 const DEPTH: usize = 256;
-const TALL: usize = 4;
+/// Rows of a tile: eight sums hide the latency of an addition.
+const TALL: usize = 8;
+/// Rows packed side by side as its columns, a multiple of the lanes of any vector.
 const WIDE: usize = 8;
 
 /// The matrix of the inner products of all pairs of rows.
@@ -128,35 +130,52 @@ fn block(rows: &impl Rows, top: usize, left: usize, arch: Arch) -> Vec<[f64; BLO
             rows.read(left + r, from, &mut line[..depth]);
             line[..depth].iter().zip(&mut lower[r / WIDE]).for_each(|(&v, cell)| cell[r % WIDE] = v);
         }
-        arch.dispatch(
-            #[inline(always)]
-            || {
-                for (i, a) in upper.iter().enumerate() {
-                    for (j, b) in lower.iter().enumerate() {
-                        tile(&a[..depth], &b[..depth], &mut out[i * TALL..(i + 1) * TALL], j * WIDE);
-                    }
-                }
-            },
-        );
+        arch.dispatch(Tiles { upper: &upper, lower: &lower, depth, out: &mut out });
     }
     out
 }
 
-#[inline(always)]
-fn tile(a: &[[f64; TALL]], b: &[[f64; WIDE]], out: &mut [[f64; BLOCK]], left: usize) {
-    let mut sums = [[0.0; WIDE]; TALL];
-    for (sum, line) in sums.iter_mut().zip(out.iter()) {
-        sum.copy_from_slice(&line[left..left + WIDE]);
-    }
-    for (x, y) in a.iter().zip(b) {
-        for r in 0..TALL {
-            for l in 0..WIDE {
-                sums[r][l] += x[r] * y[l];
+/// One slice of a block's products. A type and no closure: the compiler's shim around a closure is not inlined into
+/// the function that may use wide vectors, and then none are.
+struct Tiles<'a> {
+    upper: &'a [[[f64; TALL]; DEPTH]],
+    lower: &'a [[[f64; WIDE]; DEPTH]],
+    depth: usize,
+    out: &'a mut [[f64; BLOCK]],
+}
+
+impl WithSimd for Tiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (a, out) in self.upper.iter().zip(self.out.chunks_exact_mut(TALL)) {
+            for (j, b) in self.lower.iter().enumerate() {
+                for lane in (0..WIDE).step_by(S::F64_LANES) {
+                    tile(simd, &a[..self.depth], &b[..self.depth], lane, out, j * WIDE + lane);
+                }
             }
         }
     }
-    for (sum, line) in sums.iter().zip(out) {
-        line[left..left + WIDE].copy_from_slice(sum);
+}
+
+/// Adds the products of `TALL` rows with as many rows as a vector has lanes, those from `lane` in each cell of `b`.
+/// Written with explicit vectors: left to itself the compiler finds worse ones.
+#[inline(always)]
+fn tile<S: Simd>(simd: S, a: &[[f64; TALL]], b: &[[f64; WIDE]], lane: usize, out: &mut [[f64; BLOCK]], left: usize) {
+    let vector = lane / S::F64_LANES;
+    let mut sums = [simd.splat_f64s(0.0); TALL];
+    for (sum, line) in sums.iter_mut().zip(out.iter()) {
+        *sum = S::as_simd_f64s(&line[left..left + S::F64_LANES]).0[0];
+    }
+    for (x, y) in a.iter().zip(b) {
+        let y = S::as_simd_f64s(y).0[vector];
+        for r in 0..TALL {
+            sums[r] = simd.add_f64s(sums[r], simd.mul_f64s(simd.splat_f64s(x[r]), y));
+        }
+    }
+    for (&sum, line) in sums.iter().zip(out) {
+        S::as_mut_simd_f64s(&mut line[left..left + S::F64_LANES]).0[0] = sum;
     }
 }
 

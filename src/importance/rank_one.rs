@@ -12,7 +12,7 @@
 //! The sign hangs on input channel 0, as published. Where `v_1[0]` is zero (a masked input channel), the published
 //! quotient is 0/0; the first channel whose entry is not zero then gives the sign.
 
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 
 /// Columns of the longer side that are converted at a time.
 const SLICE: usize = 64;
@@ -29,65 +29,88 @@ const NO_SIGN: f64 = 1e-12;
 #[derive(Default)]
 pub(super) struct RankOne {
     slice: Vec<[f64; SLICE]>,
-    gram: Vec<f64>,
-    square: Vec<f64>,
+    /// Rows of the Gram matrix, each padded to whole vectors.
+    gram: Vec<[f64; LANES]>,
+    square: Vec<[f64; LANES]>,
     vector: Vec<f64>,
 }
 
 impl RankOne {
-    /// Writes the representative of a filter (`[in_channels][taps]`, finite, not all zero) to `out`, of length `taps`.
-    pub fn direction(&mut self, filter: &[f32], taps: usize, out: &mut [f64], arch: Arch) {
-        arch.dispatch(
-            #[inline(always)]
-            || self.direction_inline(filter, taps, out),
-        );
+    /// Writes the representative of a filter (`[in_channels][taps]`, of this Euclidean norm, which is finite and not
+    /// zero) to `out`, of length `taps`.
+    pub fn direction(&mut self, filter: &[f32], size: f64, taps: usize, out: &mut [f64], arch: Arch) {
+        arch.dispatch(Direction { scratch: self, filter, size, taps, out });
     }
+}
+
+/// The arguments of [`RankOne::direction`]. A type and no closure: the compiler's shim around a closure is not inlined
+/// into the function that may use wide vectors, and then none are.
+struct Direction<'a> {
+    scratch: &'a mut RankOne,
+    filter: &'a [f32],
+    size: f64,
+    taps: usize,
+    out: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Direction<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn direction_inline(&mut self, filter: &[f32], taps: usize, out: &mut [f64]) {
+    fn call(self) {
+        let Self { scratch, filter, size, taps, out } = self;
         let channels = filter.len() / taps;
         if channels == 1 {
             // Rank one already: u_1 v_1^T is the filter itself.
             out.iter_mut().zip(filter).for_each(|(o, &w)| *o = f64::from(w));
         } else if taps <= channels {
-            self.dominant(taps, channels, |tap, channel| filter[channel * taps + tap]);
-            out.copy_from_slice(&self.vector[..taps]);
+            scratch.dominant(taps, channels, |slice, from, width| {
+                let columns = filter[from * taps..(from + width) * taps].chunks_exact(taps);
+                for (c, column) in columns.enumerate() {
+                    slice.iter_mut().zip(column).for_each(|(row, &w)| row[c] = f64::from(w));
+                }
+            });
+            out.copy_from_slice(&scratch.vector[..taps]);
         } else {
-            self.dominant(channels, taps, |channel, tap| filter[channel * taps + tap]);
+            scratch.dominant(channels, taps, |slice, from, width| {
+                for (row, weights) in slice.iter_mut().zip(filter.chunks_exact(taps)) {
+                    row.iter_mut().zip(&weights[from..from + width]).for_each(|(cell, &w)| *cell = f64::from(w));
+                }
+            });
             out.fill(0.0);
-            for (weights, &v) in filter.chunks_exact(taps).zip(&self.vector) {
+            for (weights, &v) in filter.chunks_exact(taps).zip(&scratch.vector) {
                 out.iter_mut().zip(weights).for_each(|(o, &w)| *o += v * f64::from(w));
             }
         }
         let norm = out.iter().map(|o| o * o).sum::<f64>().sqrt();
-        let sign = sign(filter, taps, out, norm);
+        let sign = sign(filter, size, taps, out, norm);
         out.iter_mut().for_each(|o| *o *= sign / norm);
     }
+}
 
+impl RankOne {
     /// Leaves the dominant eigenvector of the Gram matrix of `short` rows of `long` entries in `self.vector`.
+    /// `read(slice, from, width)` writes columns `from..from + width` of the rows to the beginnings of those of `slice`.
     #[inline(always)]
-    fn dominant(&mut self, short: usize, long: usize, weight: impl Fn(usize, usize) -> f32) {
+    fn dominant(&mut self, short: usize, long: usize, read: impl Fn(&mut [[f64; SLICE]], usize, usize)) {
         // Rows up to a multiple of the tile are zero and stay so.
         let rows = short.next_multiple_of(TILE);
-        let stride = rows.next_multiple_of(LANES);
-        self.slice.clear();
-        self.slice.resize(rows, [0.0; SLICE]);
-        self.gram.clear();
-        self.gram.resize(rows * stride, 0.0);
+        let chunks = rows.div_ceil(LANES);
+        refill(&mut self.slice, rows, [0.0; SLICE]);
+        refill(&mut self.gram, rows * chunks, [0.0; LANES]);
+        refill(&mut self.square, rows * chunks, [0.0; LANES]);
+        let stride = chunks * LANES;
+        let gram = self.gram.as_flattened_mut();
         for from in (0..long).step_by(SLICE) {
             let width = SLICE.min(long - from);
-            for (r, row) in self.slice.iter_mut().enumerate().take(short) {
-                for (c, cell) in row.iter_mut().enumerate().take(width) {
-                    *cell = f64::from(weight(r, from + c));
-                }
-                row[width..].fill(0.0);
-            }
+            read(&mut self.slice[..short], from, width);
+            self.slice.iter_mut().for_each(|row| row[width..].fill(0.0));
             for a in (0..rows).step_by(TILE) {
                 for b in (a..rows).step_by(TILE) {
                     let sums = tile(&self.slice[a..a + TILE], &self.slice[b..b + TILE]);
                     for (r, line) in sums.iter().enumerate() {
                         for (c, sum) in line.iter().enumerate() {
-                            self.gram[(a + r) * stride + b + c] += sum;
+                            gram[(a + r) * stride + b + c] += sum;
                         }
                     }
                 }
@@ -95,52 +118,55 @@ impl RankOne {
         }
         for r in 0..rows {
             for c in 0..r {
-                self.gram[r * stride + c] = self.gram[c * stride + r];
+                gram[r * stride + c] = gram[c * stride + r];
             }
         }
-        let trace: f64 = (0..short).map(|i| self.gram[i * stride + i]).sum();
-        self.gram.iter_mut().for_each(|g| *g /= trace);
-        self.square.clear();
-        self.square.resize(rows * stride, 0.0);
+        let trace: f64 = (0..short).map(|i| gram[i * stride + i]).sum();
+        gram.iter_mut().for_each(|g| *g /= trace);
         for _ in 0..SQUARINGS {
             // The trace of the square is 1 for a projector on one vector, and 1 - 2r where r is the largest ratio of
             // two eigenvalues: once that is below 1e-8, the square's is below the last bit.
-            let trace = self.squared(short, stride);
+            let trace = self.squared(short, chunks);
             std::mem::swap(&mut self.gram, &mut self.square);
             if 1.0 - trace < 1e-8 {
                 break;
             }
         }
-        let largest = (1..short)
-            .fold(0, |best, i| if self.gram[i * stride + i] > self.gram[best * stride + best] { i } else { best });
+        let gram = self.gram.as_flattened();
+        let largest =
+            (1..short).fold(0, |best, i| if gram[i * stride + i] > gram[best * stride + best] { i } else { best });
         self.vector.clear();
-        self.vector.extend_from_slice(&self.gram[largest * stride..largest * stride + short]);
+        self.vector.extend_from_slice(&gram[largest * stride..largest * stride + short]);
         let norm = self.vector.iter().map(|v| v * v).sum::<f64>().sqrt();
         self.vector.iter_mut().for_each(|v| *v /= norm);
     }
 
     /// Writes the square of `gram` over its trace to `square`; returns that trace.
     #[inline(always)]
-    fn squared(&mut self, short: usize, stride: usize) -> f64 {
-        for r in 0..short {
-            let line = &mut self.square[r * stride..(r + 1) * stride];
-            line.fill(0.0);
-            for c in 0..short {
-                let factor = self.gram[r * stride + c];
-                let row = &self.gram[c * stride..(c + 1) * stride];
-                let (out, _) = line.as_chunks_mut::<LANES>();
-                let (row, _) = row.as_chunks::<LANES>();
-                for (o, g) in out.iter_mut().zip(row) {
-                    for l in 0..LANES {
-                        o[l] += factor * g[l];
-                    }
+    fn squared(&mut self, short: usize, chunks: usize) -> f64 {
+        let stride = chunks * LANES;
+        let lines = self.gram.chunks_exact(chunks).zip(self.square.chunks_exact_mut(chunks));
+        for (factors, out) in lines.take(short) {
+            let factors = &factors.as_flattened()[..short];
+            for (chunk, out) in out.iter_mut().enumerate() {
+                let mut sums = [0.0; LANES];
+                for (factor, row) in factors.iter().zip(self.gram.chunks_exact(chunks)) {
+                    sums.iter_mut().zip(&row[chunk]).for_each(|(sum, value)| *sum += factor * value);
                 }
+                *out = sums;
             }
         }
-        let trace: f64 = (0..short).map(|i| self.square[i * stride + i]).sum();
-        self.square.iter_mut().for_each(|s| *s /= trace);
+        let square = self.square.as_flattened_mut();
+        let trace: f64 = (0..short).map(|i| square[i * stride + i]).sum();
+        let factor = 1.0 / trace;
+        square.iter_mut().for_each(|s| *s *= factor);
         trace
     }
+}
+
+fn refill<T: Copy>(values: &mut Vec<T>, length: usize, value: T) {
+    values.clear();
+    values.resize(length, value);
 }
 
 #[inline(always)]
@@ -149,8 +175,8 @@ fn tile(a: &[[f64; SLICE]], b: &[[f64; SLICE]]) -> [[f64; TILE]; TILE] {
     let (b0, b1, b2) = (&b[0], &b[1], &b[2]);
     let mut sums = [[[0.0; LANES]; TILE]; TILE];
     for from in (0..SLICE).step_by(LANES) {
-        for l in 0..LANES {
-            let k = from + l;
+        for k in from..from + LANES {
+            let l = k - from;
             sums[0][0][l] += a0[k] * b0[k];
             sums[0][1][l] += a0[k] * b1[k];
             sums[0][2][l] += a0[k] * b2[k];
@@ -165,10 +191,10 @@ fn tile(a: &[[f64; SLICE]], b: &[[f64; SLICE]]) -> [[f64; TILE]; TILE] {
     sums.map(|line| line.map(|s| (s[0] + s[1]) + (s[2] + s[3])))
 }
 
-/// The sign of the first entry of `v_1 = A^T u_1 / s_1` that is not zero. `direction` is `u_1` times `norm`.
+/// The sign of the first entry of `v_1 = A^T u_1 / s_1` that is not zero. `direction` is `u_1` times `norm`; `size` is
+/// the filter's norm.
 #[inline(always)]
-fn sign(filter: &[f32], taps: usize, direction: &[f64], norm: f64) -> f64 {
-    let size = filter.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+fn sign(filter: &[f32], size: f64, taps: usize, direction: &[f64], norm: f64) -> f64 {
     for weights in filter.chunks_exact(taps) {
         let entry: f64 = weights.iter().zip(direction).map(|(&w, d)| f64::from(w) * d).sum();
         if entry.abs() > NO_SIGN * norm * size {
@@ -184,7 +210,8 @@ mod tests {
 
     fn direction(filter: &[f32], taps: usize) -> Vec<f64> {
         let mut out = vec![0.0; taps];
-        RankOne::default().direction(filter, taps, &mut out, Arch::new());
+        let size = crate::importance::representation::norm(filter);
+        RankOne::default().direction(filter, size, taps, &mut out, Arch::new());
         out
     }
 
@@ -223,7 +250,16 @@ mod tests {
         let n = direction(&[0.0, 0.0, -1.0, -2.0, 1.0, 2.0], 2);
         assert!((n[0] * 5f64.sqrt() + 1.0).abs() < 1e-12 && (n[1] * 5f64.sqrt() + 2.0).abs() < 1e-12, "{n:?}");
         let n = direction(&[0.0, 0.0, 3.0, 0.0, 1.0, -1.0], 3);
-        assert!(n[0] > 0.0 && n.iter().all(|x| x.is_finite()), "{n:?}");
+        assert!(n[2] > 0.0 && n.iter().all(|x| x.is_finite()), "{n:?}");
+    }
+
+    #[test]
+    fn wide_vectors_round_as_narrow_ones() {
+        let filter: Vec<f32> = (0..9 * 70).map(|i| ((i * 2654435761_usize) % 10007) as f32 / 5003.0 - 1.0).collect();
+        let size = crate::importance::representation::norm(&filter);
+        let mut narrow = vec![0.0; 9];
+        Direction { scratch: &mut RankOne::default(), filter: &filter, size, taps: 9, out: &mut narrow }.call();
+        assert_eq!(direction(&filter, 9), narrow);
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn spatial_vectors(filters: &Filters<'_>, norms: &[f64]) -> Vec<f64> {
     let arch = Arch::new();
     vectors.par_chunks_mut(taps).enumerate().with_min_len(8).for_each_init(RankOne::default, |rank_one, (i, out)| {
         if norms[i] > 0.0 {
-            rank_one.direction(filters.filter(i), taps, out, arch);
+            rank_one.direction(filters.filter(i), norms[i], taps, out, arch);
         }
     });
     vectors

@@ -1,6 +1,6 @@
 //! Every change of a model's edges. Nothing outside this file connects, disconnects, adds or removes.
 
-use super::model::{Def, Model, Node, Value};
+use super::model::{Def, Model, Node, Port, Value};
 use super::{GraphId, NodeId, ValueId, order};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor::Tensor;
@@ -55,9 +55,18 @@ impl Model {
         let name = self.free_name(hint);
         let proto = tensor.to_proto(&name);
         let id = ValueId::at(self.values.len());
+        // Before version 4 of the format every initializer had to be listed among the inputs.
+        if self.lists_initializers() && graph == self.main() {
+            let info = tensor_info(&name, tensor);
+            self.graphs[graph.index()].inputs.push(Port { value: id, info });
+        }
         self.values.push(Value { name, graph, def: Def::Initializer, tensor: Some(proto) });
         self.graphs[graph.index()].initializers.push(id);
         id
+    }
+
+    fn lists_initializers(&self) -> bool {
+        self.header.ir_version.is_some_and(|v| v < 4)
     }
 
     /// A copy of a node, with its own outputs under free names, placed right before `before` in the same graph.
@@ -165,6 +174,14 @@ impl Model {
             self.graphs[g.index()].nodes = keep;
         }
         for g in self.live_graphs() {
+            // An initializer that is listed as an input is a default that callers may override, and stays; before
+            // version 4 of the format the list says nothing.
+            let must_list = self.lists_initializers();
+            let values = &self.values;
+            let dead = |v: ValueId| !live_values.contains(&v) && values[v.index()].def == Def::Initializer;
+            if must_list {
+                self.graphs[g.index()].inputs.retain(|p| !dead(p.value));
+            }
             let is_input: HashSet<ValueId> = self.graph(g).inputs.iter().map(|p| p.value).collect();
             let values = &self.values;
             let graph = &mut self.graphs[g.index()];
@@ -192,6 +209,23 @@ impl Model {
     /// A node's attributes, for change.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.index()]
+    }
+}
+
+/// The declaration of a tensor of fixed shape.
+fn tensor_info(name: &str, tensor: &Tensor) -> ValueInfoProto {
+    use crate::onnx::proto::{TensorShapeProto, TypeProto, tensor_shape_proto, type_proto};
+    let dim = |&d: &usize| tensor_shape_proto::Dimension {
+        value: Some(tensor_shape_proto::dimension::Value::DimValue(d as i64)),
+        ..Default::default()
+    };
+    let shape = TensorShapeProto { dim: tensor.shape().iter().map(dim).collect() };
+    let tensor_type = type_proto::Tensor { elem_type: Some(tensor.dtype() as i32), shape: Some(shape) };
+    let value = Some(type_proto::Value::TensorType(tensor_type));
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { value, ..Default::default() }),
+        ..Default::default()
     }
 }
 

@@ -171,6 +171,11 @@ impl Model {
         }
     }
 
+    /// Every value that [`Model::constant`] has content for, in arena order.
+    pub fn constants(&self) -> impl Iterator<Item = ValueId> + '_ {
+        (0..self.values.len()).map(ValueId::at).filter(|&v| self.constant(v).is_some())
+    }
+
     /// Who reads each value, and which values leave their graph.
     pub fn uses(&self) -> Uses {
         let mut uses = Uses { readers: vec![Vec::new(); self.values.len()], outputs: BTreeSet::new() };

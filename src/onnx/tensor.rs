@@ -192,6 +192,24 @@ impl Tensor {
         Self::new(dtype, shape.to_vec(), data.into())
     }
 
+    /// The same tensor with the slices at `positions` along `axis` set to zero. `None` for elements smaller than a
+    /// byte or a position outside the axis.
+    pub fn zeroed(&self, axis: usize, positions: &[usize]) -> Option<Self> {
+        let bits = bits_per_element(self.dtype)?;
+        let extent = *self.shape.get(axis)?;
+        if bits < 8 || positions.iter().any(|&p| p >= extent) {
+            return None;
+        }
+        let run = self.shape[axis + 1..].iter().product::<usize>() * bits / 8;
+        let mut data = self.data.to_vec();
+        for block in data.chunks_mut((extent * run).max(1)) {
+            for &p in positions {
+                block[p * run..(p + 1) * run].fill(0);
+            }
+        }
+        Some(Self { data: data.into(), ..self.clone() })
+    }
+
     /// The slices at `kept` along `axis`, in that order (increasing for a cut, any order for a gather).
     /// `None` for elements smaller than a byte or an index outside the axis.
     pub fn take(&self, axis: usize, kept: &[usize]) -> Option<Self> {

@@ -8,7 +8,7 @@
 //! graphs, where some edges are short and many long, this leaves few expansions of the `n` possible.
 
 use crate::importance::gram::Matrix;
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 /// How far, relative to themselves, the lengths of two equally short paths may differ.
@@ -20,7 +20,9 @@ const LANES: usize = 8;
 pub(super) struct Lengths {
     nodes: usize,
     rows: Vec<[f64; LANES]>,
+    /// The shortest edge of each node, and of all.
     shortest: Vec<f64>,
+    least: f64,
     arch: Arch,
 }
 
@@ -36,8 +38,9 @@ impl Lengths {
             }
             row.as_flattened().iter().copied().fold(f64::INFINITY, f64::min)
         };
-        let shortest = rows.par_chunks_mut(width.max(1)).enumerate().map(fill).collect();
-        Self { nodes, rows, shortest, arch: Arch::new() }
+        let shortest: Vec<f64> = rows.par_chunks_mut(width.max(1)).enumerate().map(fill).collect();
+        let least = shortest.iter().copied().fold(f64::INFINITY, f64::min);
+        Self { nodes, rows, shortest, least, arch: Arch::new() }
     }
 
     pub fn nodes(&self) -> usize {
@@ -62,8 +65,9 @@ pub(super) struct Search {
     /// Nodes in the order in which they were settled, without those that no path leads through.
     order: Vec<u32>,
     /// Where in that order a node is; those that are not in it come after all that are.
-    position: Vec<[f64; LANES]>,
-    final_distances: Vec<[f64; LANES]>,
+    position: Vec<u32>,
+    /// Distances that count as shortest: the final ones and a margin for rounding.
+    ends: Vec<[f64; LANES]>,
     paths: Vec<f64>,
     dependency: Vec<f64>,
     /// Last steps of shortest paths, from and to.
@@ -77,10 +81,7 @@ impl Search {
     }
 
     pub fn run(&mut self, lengths: &Lengths, source: usize) {
-        lengths.arch.dispatch(
-            #[inline(always)]
-            || self.run_inline(lengths, source),
-        );
+        lengths.arch.dispatch(Run { search: self, lengths, source });
     }
 
     #[inline(always)]
@@ -105,54 +106,55 @@ impl Search {
                 relax(&mut self.open, &self.settled, lengths.row(node), distance);
             }
             let (nearest, far) = extremes(&self.open, &self.settled);
-            if nearest == f64::INFINITY {
+            farthest = far;
+            if nearest == f64::INFINITY || nearest + lengths.least > farthest * (1.0 + EQUAL) {
                 break;
             }
-            farthest = far;
-            node = self.open.as_flattened().iter().position(|&d| d == nearest).expect("the nearest is there");
+            node = find(&self.open, nearest);
             distance = nearest;
+        }
+        // No path leads through those still open, so what is known of them is final.
+        for (distance, open) in self.distances.iter_mut().zip(self.open.as_flattened()) {
+            *distance = distance.min(*open);
         }
     }
 
     /// Adds to `sum` what the shortest paths from the source of the last run contribute to each node's betweenness.
     pub fn add_dependencies(&mut self, lengths: &Lengths, source: usize, sum: &mut [f64]) {
-        lengths.arch.dispatch(
-            #[inline(always)]
-            || self.add_dependencies_inline(lengths, source, sum),
-        );
+        lengths.arch.dispatch(AddDependencies { search: self, lengths, source, sum });
     }
 
     #[inline(always)]
     fn add_dependencies_inline(&mut self, lengths: &Lengths, source: usize, sum: &mut [f64]) {
         let n = lengths.nodes;
         let width = n.div_ceil(LANES);
-        refill(&mut self.position, width, [f64::INFINITY; LANES]);
+        refill(&mut self.position, n, u32::MAX);
         for (place, &node) in self.order.iter().enumerate() {
-            self.position.as_flattened_mut()[node as usize] = place as f64;
+            self.position[node as usize] = place as u32;
         }
-        // Zero for what cannot be reached and for the padding: no path is that short.
-        refill(&mut self.final_distances, width, [0.0; LANES]);
-        for (to, &d) in self.final_distances.as_flattened_mut().iter_mut().zip(&self.distances) {
-            *to = if d.is_finite() { d * (1.0 + EQUAL) } else { -1.0 };
+        // Nothing leads to what cannot be reached, nor to the padding: no path is shorter than zero.
+        refill(&mut self.ends, width, [-1.0; LANES]);
+        for (end, &d) in self.ends.as_flattened_mut().iter_mut().zip(&self.distances) {
+            *end = if d.is_finite() { d * (1.0 + EQUAL) } else { -1.0 };
         }
-        self.final_distances.as_flattened_mut()[n..].fill(-1.0);
         refill(&mut self.paths, n, 0.0);
         refill(&mut self.dependency, n, 0.0);
         self.paths[source] = 1.0;
         self.steps.clear();
         for (place, &from) in self.order.iter().enumerate() {
             let start = self.distances[from as usize];
-            let row = lengths.row(from as usize);
-            for (block, ((edges, ends), positions)) in
-                row.iter().zip(&self.final_distances).zip(&self.position).enumerate()
-            {
-                let mut hits = [false; LANES];
+            for (block, (edges, ends)) in lengths.row(from as usize).iter().zip(&self.ends).enumerate() {
+                let mut hit = false;
                 for l in 0..LANES {
-                    hits[l] = (start + edges[l] <= ends[l]) & (positions[l] > place as f64);
+                    hit |= start + edges[l] <= ends[l];
                 }
-                if hits != [false; LANES] {
-                    for (l, _) in hits.iter().enumerate().filter(|(_, hit)| **hit) {
-                        let to = block * LANES + l;
+                if !hit {
+                    continue;
+                }
+                for l in (0..LANES).filter(|&l| start + edges[l] <= ends[l]) {
+                    let to = block * LANES + l;
+                    // Between nodes closer than rounding, a step leads from the one settled first.
+                    if self.position[to] > place as u32 {
                         self.paths[to] += self.paths[from as usize];
                         self.steps.push((from, to as u32));
                     }
@@ -166,6 +168,40 @@ impl Search {
         for (node, (total, dependency)) in sum.iter_mut().zip(&self.dependency).enumerate() {
             *total += if node == source { 0.0 } else { *dependency };
         }
+    }
+}
+
+/// The arguments of [`Search::run`]. Types and no closures: the compiler's shim around a closure is not inlined into
+/// the function that may use wide vectors, and then none are.
+struct Run<'a> {
+    search: &'a mut Search,
+    lengths: &'a Lengths,
+    source: usize,
+}
+
+impl NullaryFnOnce for Run<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.search.run_inline(self.lengths, self.source);
+    }
+}
+
+/// The arguments of [`Search::add_dependencies`].
+struct AddDependencies<'a> {
+    search: &'a mut Search,
+    lengths: &'a Lengths,
+    source: usize,
+    sum: &'a mut [f64],
+}
+
+impl NullaryFnOnce for AddDependencies<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.search.add_dependencies_inline(self.lengths, self.source, self.sum);
     }
 }
 
@@ -183,6 +219,21 @@ fn relax(open: &mut [[f64; LANES]], settled: &[[f64; LANES]], edges: &[[f64; LAN
             open[l] = if through < open[l] { through } else { open[l] };
         }
     }
+}
+
+/// The lowest index of an open node at this distance.
+#[inline(always)]
+fn find(open: &[[f64; LANES]], distance: f64) -> usize {
+    for (block, open) in open.iter().enumerate() {
+        let mut here = false;
+        for &known in open {
+            here |= known == distance;
+        }
+        if here {
+            return block * LANES + open.iter().position(|&d| d == distance).unwrap_or(0);
+        }
+    }
+    0
 }
 
 /// The least and the greatest known distance of open nodes.

@@ -1,0 +1,194 @@
+//! # What it does
+//! Chooses filters by their importance and removes them, with everything downstream that belonged to them: biases,
+//! normalisation parameters, the inputs of every layer that read them, and the attributes and shape constants that
+//! state their number. Layers that are coupled (by an addition, a concatenation, a depthwise convolution ...) are
+//! chosen and cut together. Nothing is repaired and nothing is folded: what is left of every weight is a slice of the
+//! original.
+//!
+//! # When it refuses
+//! A group of coupled layers is **pinned** where a removal has no equivalent in the original with zeroed weights: its
+//! channels reach an output of the model, a softmax or a normalisation over channels, or a node that is not known. It
+//! is **kept** where it could be cut but was excluded, or has too few channels. Every group has its verdict in the
+//! plan, by node, rule and reason. A cut whose shapes do not come out as expected is undone and made without the
+//! classes at fault.
+//!
+//! # Options
+//! - `ratio=R` the share of the filters of each layer that goes, 0 <= R < 1; `ceil((1 - R) n)` of n are kept
+//! - `layer=GLOB=R` another ratio for the layers whose name matches (repeatable, the last match counts)
+//! - `exclude=GLOB` leaves matching layers as they are (repeatable)
+//! - `by`, `representation`, `similarity`, `reading`, `one-at-a-time`, `keep`, `seed`: how filters are ranked
+//! - `multiple-of=N` keeps widths at multiples of N, `min-channels=N` keeps at least N
+//! - `dense=true` also cuts the hidden widths of dense layers (Gemm, MatMul), not of convolutions only
+//!
+//! # Example
+//! `prune(ratio=0.5, layer="stem*=0.25", exclude=head, multiple-of=8)`
+
+mod choose;
+mod record;
+
+use super::{Context, Outcome, Pass, PassError, Remark};
+use crate::analysis::{Atom, Coupling, Group, groups, infer_all};
+use crate::cut::{Cut, cut};
+use crate::importance;
+use crate::ir::Model;
+use crate::plan::{Plan, VerdictKind};
+use choose::Choice;
+use globset::{Glob, GlobMatcher};
+use std::collections::BTreeSet;
+
+/// How many times a cut is tried before all that is left of it is given up.
+const ATTEMPTS: usize = 32;
+
+/// Removes filters, and everything downstream that belonged to them.
+#[derive(Debug, Clone, Default)]
+pub struct Prune {
+    pub options: PruneOptions,
+}
+
+/// What to remove, and by which criterion.
+#[derive(Debug, Clone)]
+pub struct PruneOptions {
+    /// The share of each layer's filters that goes, in `[0, 1)`.
+    pub ratio: f64,
+    /// Ratios of their own for layers whose name matches a glob; the last match counts.
+    pub layers: Vec<(String, f64)>,
+    /// Globs of layers that stay whole.
+    pub exclude: Vec<String>,
+    pub importance: importance::Options,
+    /// Widths stay at multiples of this.
+    pub multiple_of: usize,
+    /// No layer keeps fewer channels.
+    pub min_channels: usize,
+    /// Also cuts groups that consist of dense layers only.
+    pub dense: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self {
+            ratio: 0.5,
+            layers: Vec::new(),
+            exclude: Vec::new(),
+            importance: importance::Options::default(),
+            multiple_of: 1,
+            min_channels: 1,
+            dense: false,
+        }
+    }
+}
+
+impl Pass for Prune {
+    fn name(&self) -> &'static str {
+        "prune"
+    }
+
+    fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
+        let (globs, worlds) = (Globs::new(model, &self.options)?, infer_all(model, &context.sizes));
+        let mut pins = Vec::new();
+        for attempt in 0..=ATTEMPTS {
+            let coupling = Coupling::new(model, worlds.clone(), &pins);
+            let groups = groups(model, &coupling);
+            let choices = choose::choose(model, &coupling, &groups, &self.options, &globs, attempt < ATTEMPTS);
+            let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
+            match cut(model, &coupling, &removed) {
+                Ok(cut) => return Ok(self.finish(model, &coupling, &groups, &choices, &removed, cut)),
+                Err(misfit) => {
+                    // What the union-find calls these classes is stable: the next attempt numbers atoms alike.
+                    let atoms = misfit.classes.iter().copied().collect();
+                    pins.push((misfit.node, misfit.text, atoms));
+                }
+            }
+        }
+        Err(refuse("the model does not check even when nothing is removed".to_owned()))
+    }
+}
+
+impl Prune {
+    fn finish(
+        &self,
+        model: &mut Model,
+        coupling: &Coupling,
+        groups: &[Group],
+        choices: &[Choice],
+        removed: &BTreeSet<Atom>,
+        cut: Cut,
+    ) -> Outcome {
+        let plan = record::plan(model, coupling, groups, choices, removed, &cut, &self.options);
+        let count = |kind| plan.groups.iter().filter(|g| g.verdict == kind).count();
+        let summary = format!(
+            "{} groups pruned, {} kept, {} pinned; {} classes of channels removed",
+            count(VerdictKind::Pruned),
+            count(VerdictKind::Kept),
+            count(VerdictKind::Pinned),
+            removed.len()
+        );
+        *model = cut.model;
+        Outcome { changes: removed.len(), summary, remarks: remarks(&plan), plan: Some(plan) }
+    }
+}
+
+/// Replays a plan: removes from `model` what the plan removed from its model. Groups are found by their members'
+/// names; a plan that names a layer, a tensor or a channel that is not there, or whose channels are coupled
+/// differently, does not fit and is refused.
+pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
+    let coupling = Coupling::new(model, infer_all(model, &context.sizes), &Vec::new());
+    let groups = groups(model, &coupling);
+    let choices = choose::replay(model, &coupling, &groups, plan).map_err(refuse)?;
+    let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
+    let cut = cut(model, &coupling, &removed).map_err(|m| refuse(format!("the plan does not fit: {}", m.text)))?;
+    record::same_tensors(plan, &cut).map_err(refuse)?;
+    let mut outcome = Prune::default().finish(model, &coupling, &groups, &choices, &removed, cut);
+    if let Some(new) = &mut outcome.plan {
+        new.options = plan.options.clone();
+    }
+    Ok(outcome)
+}
+
+fn remarks(plan: &Plan) -> Vec<Remark> {
+    let left = plan.groups.iter().filter(|g| g.verdict != VerdictKind::Pruned);
+    left.filter_map(|g| {
+        let reason = g.reason.as_ref()?;
+        let text = format!("{}: {}", g.id, reason.text);
+        Some(Remark { node: reason.node.clone(), rule: reason.rule.clone().into(), text })
+    })
+    .collect()
+}
+
+fn refuse(text: String) -> PassError {
+    PassError { pass: "prune", text }
+}
+
+/// The compiled globs of the options, each known to match some layer.
+struct Globs {
+    layers: Vec<(GlobMatcher, f64)>,
+    exclude: Vec<GlobMatcher>,
+}
+
+impl Globs {
+    fn new(model: &Model, options: &PruneOptions) -> Result<Self, PassError> {
+        let ratio_fits = |r: f64| (0.0..1.0).contains(&r);
+        if let Some(bad) = options.layers.iter().map(|l| l.1).chain([options.ratio]).find(|&r| !ratio_fits(r)) {
+            return Err(refuse(format!("ratio {bad} is outside of 0 <= ratio < 1")));
+        }
+        let labels: Vec<String> = model.walk().into_iter().map(|n| model.label(n)).collect();
+        let compile = |text: &str| -> Result<GlobMatcher, PassError> {
+            let glob = Glob::new(text).map_err(|e| refuse(format!("'{text}' is not a glob: {e}")))?.compile_matcher();
+            match labels.iter().any(|l| glob.is_match(l)) {
+                true => Ok(glob),
+                false => Err(refuse(format!("'{text}' matches no node; `secateur inspect` lists their names"))),
+            }
+        };
+        Ok(Self {
+            layers: options.layers.iter().map(|(g, r)| Ok((compile(g)?, *r))).collect::<Result<_, PassError>>()?,
+            exclude: options.exclude.iter().map(|g| compile(g)).collect::<Result<_, PassError>>()?,
+        })
+    }
+
+    fn excluded(&self, label: &str) -> bool {
+        self.exclude.iter().any(|g| g.is_match(label))
+    }
+
+    fn ratio(&self, label: &str) -> Option<f64> {
+        self.layers.iter().rev().find(|(g, _)| g.is_match(label)).map(|l| l.1)
+    }
+}

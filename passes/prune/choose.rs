@@ -1,0 +1,219 @@
+//! Which classes of each group go.
+
+use super::{Globs, PruneOptions};
+use crate::analysis::{Atom, Coupling, Group, filters};
+use crate::importance::{self, Filters, Ranking};
+use crate::ir::Model;
+use crate::onnx::tensor::Tensor;
+use crate::plan::{Plan, VerdictKind};
+use rayon::prelude::*;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What becomes of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    /// Names the group: its first member.
+    pub id: String,
+    pub kind: VerdictKind,
+    /// Why it was kept or pinned: node, rule, reason.
+    pub reason: Option<(Option<String>, String, String)>,
+    /// Indices of the classes that go, ascending, and their representatives.
+    pub classes: Vec<(usize, Atom)>,
+    pub ranking: Option<Ranking>,
+}
+
+impl Choice {
+    pub fn removed(&self) -> impl Iterator<Item = Atom> + '_ {
+        self.classes.iter().map(|c| c.1)
+    }
+
+    fn left(id: String, kind: VerdictKind, node: Option<String>, rule: &str, text: String) -> Self {
+        Self { id, kind, reason: Some((node, rule.to_owned(), text)), classes: Vec::new(), ranking: None }
+    }
+}
+
+/// One choice for each group. With `cutting` off nothing is removed at all.
+pub(super) fn choose(
+    model: &Model,
+    coupling: &Coupling,
+    groups: &[Group],
+    options: &PruneOptions,
+    globs: &Globs,
+    cutting: bool,
+) -> Vec<Choice> {
+    let ids = ids(model, groups);
+    let work: Vec<(usize, &Group)> = groups.iter().enumerate().collect();
+    work.par_iter()
+        .map(|&(i, group)| choose_one(model, coupling, group, ids[i].clone(), options, globs, cutting))
+        .collect()
+}
+
+/// The name of each group: its first member's, made unique by a number where nodes share a name.
+pub(super) fn ids(model: &Model, groups: &[Group]) -> Vec<String> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let name = |g: &Group| g.members.first().map_or_else(String::new, |m| model.label(m.node));
+    groups
+        .iter()
+        .map(|g| {
+            let name = name(g);
+            let count = seen.entry(name.clone()).or_default();
+            *count += 1;
+            if *count == 1 { name } else { format!("{name}#{count}") }
+        })
+        .collect()
+}
+
+fn choose_one(
+    model: &Model,
+    coupling: &Coupling,
+    group: &Group,
+    id: String,
+    options: &PruneOptions,
+    globs: &Globs,
+    cutting: bool,
+) -> Choice {
+    let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
+    let kept = |id, node: Option<&String>, rule, text| Choice::left(id, VerdictKind::Kept, node.cloned(), rule, text);
+    if group.classes.is_empty() {
+        let Some(pin) = &group.pin else {
+            return kept(id, None, "no-channels", "the group has no channels".to_owned());
+        };
+        let node = pin.node.map(|n| model.label(n));
+        return Choice::left(id, VerdictKind::Pinned, node, pin.rule, pin.text.clone());
+    }
+    if let Some(label) = labels.iter().find(|l| globs.excluded(l)) {
+        return kept(id, Some(label), "excluded", format!("'{label}' is excluded, and the group with it"));
+    }
+    let own = labels.iter().find_map(|l| globs.ratio(l));
+    if own.is_none() && !options.dense && !group.has_convolution() {
+        let text = "a dense layer; ask for it with --dense, or by name with --layer".to_owned();
+        return kept(id, labels.first(), "dense-layer", text);
+    }
+    let ratio = own.unwrap_or(options.ratio);
+    let n = group.classes.len();
+    let keep = if cutting { kept_count(group, coupling, ratio, options) } else { n };
+    if keep >= n {
+        let text = format!("ratio {ratio} of {n} channels, with the limits asked for, leaves them all");
+        return kept(id, labels.first(), "ratio", text);
+    }
+    match rank(model, coupling, group, n - keep, &options.importance) {
+        Some((ranking, order)) => {
+            let mut classes: Vec<(usize, Atom)> =
+                order.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
+            classes.sort_unstable();
+            if classes.is_empty() {
+                return kept(id, labels.first(), "last-channel", "every layer keeps at least one channel".to_owned());
+            }
+            Choice { id, kind: VerdictKind::Pruned, reason: None, classes, ranking: Some(ranking) }
+        }
+        None => {
+            let text = "the filters cannot be read as numbers: a weight is computed by a node that is not evaluated";
+            kept(id, labels.first(), "unreadable-weight", text.to_owned())
+        }
+    }
+}
+
+/// How many classes stay: `ceil((1 - ratio) n)`, at least the minimum, and then as many more as widths that are
+/// multiples need.
+fn kept_count(group: &Group, coupling: &Coupling, ratio: f64, options: &PruneOptions) -> usize {
+    let n = group.classes.len();
+    // (1 - 0.9) * 10 is a hair above 1 in binary.
+    let keep = ((1.0 - ratio) * n as f64 - 1e-9).ceil() as usize;
+    let mut keep = keep.max(options.min_channels).max(1);
+    let width = |keep: usize, m: usize| {
+        let source = &coupling.sources[group.members[m].source?];
+        // Classes have equally many filters of a member, or none, in all but odd graphs; the average is exact then.
+        let removable: usize = group.classes.iter().map(|c| c.filters[m].len()).sum();
+        Some(source.atoms.len() - removable + removable * keep / n)
+    };
+    let fits =
+        |keep: usize| (0..group.members.len()).filter_map(|m| width(keep, m)).all(|w| w % options.multiple_of == 0);
+    while keep < n && !fits(keep) {
+        keep += 1;
+    }
+    keep.min(n)
+}
+
+/// Ranks a group's classes. No layer may lose its last channel: classes that would do so are withheld and the rest is
+/// ranked again.
+fn rank(
+    model: &Model,
+    coupling: &Coupling,
+    group: &Group,
+    remove: usize,
+    options: &importance::Options,
+) -> Option<(Ranking, Vec<u32>)> {
+    let mut weights: Vec<(usize, Tensor, [usize; 3])> = Vec::new();
+    for (m, member) in group.members.iter().enumerate() {
+        let Some(source) = member.source else { continue };
+        let (tensor, n, channels, taps) = filters(model, coupling, &coupling.sources[source])?;
+        weights.push((m, tensor, [n, channels, taps]));
+    }
+    let data: Vec<Cow<'_, [f32]>> = weights.iter().map(|(_, t, _)| t.to_f32()).collect::<Option<_>>()?;
+    let members: Vec<importance::Member> = weights
+        .iter()
+        .zip(data)
+        .map(|(&(m, _, [filters, in_channels, taps]), data)| importance::Member {
+            filters: Filters { data, filters, in_channels, taps },
+            classes: group.classes.iter().map(|c| c.filters[m].clone()).collect(),
+        })
+        .collect();
+    let mut removable = vec![true; group.classes.len()];
+    loop {
+        let ranking = importance::rank(&members, &removable, remove, options);
+        let mut left: Vec<usize> = members.iter().map(|m| m.filters.filters).collect();
+        let mut withheld = false;
+        for &c in &ranking.order {
+            let loses = |m: usize| members[m].classes[c as usize].len();
+            if (0..members.len()).any(|m| loses(m) > 0 && left[m] <= loses(m)) {
+                removable[c as usize] = false;
+                withheld = true;
+                break;
+            }
+            (0..members.len()).for_each(|m| left[m] -= loses(m));
+        }
+        if !withheld {
+            let order = ranking.order.clone();
+            return Some((ranking, order));
+        }
+    }
+}
+
+/// The choices that a plan made, on this model's groups.
+pub(super) fn replay(model: &Model, coupling: &Coupling, groups: &[Group], plan: &Plan) -> Result<Vec<Choice>, String> {
+    let ids = ids(model, groups);
+    let by_id: BTreeMap<&str, usize> = ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let mut classes: Vec<Vec<(usize, Atom)>> = vec![Vec::new(); groups.len()];
+    for recorded in plan.groups.iter().filter(|g| !g.removed.is_empty()) {
+        let id = &recorded.id;
+        let at =
+            *by_id.get(id.as_str()).ok_or_else(|| format!("the plan does not fit: the model has no group '{id}'"))?;
+        let group = &groups[at];
+        let members = super::record::members(model, coupling, group);
+        if members != recorded.members {
+            return Err(format!("the plan does not fit: group '{id}' has other layers or channels in this model"));
+        }
+        for &c in &recorded.removed {
+            let class = group.classes.get(c).ok_or_else(|| {
+                format!(
+                    "the plan does not fit: group '{id}' has {} removable channels, {c} is not one",
+                    group.classes.len()
+                )
+            })?;
+            classes[at].push((c, class.root));
+        }
+    }
+    let distinct: BTreeSet<Atom> = classes.iter().flatten().map(|c| c.1).collect();
+    if distinct.len() != classes.iter().map(Vec::len).sum::<usize>() {
+        return Err("the plan names a channel twice".to_owned());
+    }
+    let choice = |(i, classes): (usize, Vec<(usize, Atom)>)| {
+        let id = ids[i].clone();
+        if classes.is_empty() {
+            return Choice::left(id, VerdictKind::Kept, None, "plan", "the plan leaves it as it is".to_owned());
+        }
+        Choice { id, kind: VerdictKind::Pruned, reason: None, classes, ranking: None }
+    };
+    Ok(classes.into_iter().enumerate().map(choice).collect())
+}

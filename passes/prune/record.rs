@@ -1,0 +1,143 @@
+//! The plan of what was chosen and cut.
+
+use super::PruneOptions;
+use super::choose::Choice;
+use crate::analysis::{Atom, Coupling, Group, cost};
+use crate::analysis::{Origin, infer};
+use crate::cut::Cut;
+use crate::importance::Representation;
+use crate::ir::Model;
+use crate::plan::{Cost, GroupPlan, MemberPlan, ModelRef, Plan, ReadCut, ReasonPlan, VERSION, VerdictKind};
+use std::collections::BTreeSet;
+
+pub(super) fn plan(
+    model: &Model,
+    coupling: &Coupling,
+    groups: &[Group],
+    choices: &[Choice],
+    removed: &BTreeSet<Atom>,
+    cut: &Cut,
+    options: &PruneOptions,
+) -> Plan {
+    let shapes = &coupling.worlds[0].shapes;
+    let (before, after) = (cost(model, shapes), cost(&cut.model, &infer(&cut.model, shapes.sizes.clone())));
+    Plan {
+        version: VERSION,
+        tool: concat!("secateur ", env!("CARGO_PKG_VERSION")).to_owned(),
+        model: ModelRef { sha256: None, file: None },
+        options: options_json(options),
+        groups: groups.iter().zip(choices).map(|(g, c)| group_plan(model, coupling, g, c)).collect(),
+        tensors: cut.tensors.clone(),
+        reads: reads(model, coupling, removed),
+        cost: Cost {
+            params: [before.params, after.params],
+            macs: [before.macs, after.macs],
+            bytes: [before.bytes, after.bytes],
+        },
+        verified: None,
+    }
+}
+
+fn options_json(o: &PruneOptions) -> serde_json::Value {
+    let layers: Vec<String> = o.layers.iter().map(|(g, r)| format!("{g}={r}")).collect();
+    serde_json::json!({
+        "ratio": o.ratio,
+        "layer": layers,
+        "exclude": o.exclude,
+        "by": o.importance.criterion.to_string(),
+        "representation": o.importance.representation.to_string(),
+        "similarity": o.importance.similarity.to_string(),
+        "reading": o.importance.reading.to_string(),
+        "one-at-a-time": o.importance.one_at_a_time,
+        "keep": o.importance.keep_central.then_some("central"),
+        "multiple-of": o.multiple_of,
+        "min-channels": o.min_channels,
+        "dense": o.dense,
+        "seed": o.importance.seed,
+    })
+}
+
+fn group_plan(model: &Model, coupling: &Coupling, group: &Group, choice: &Choice) -> GroupPlan {
+    let ranking = choice.ranking.as_ref();
+    let pinned = (choice.kind == VerdictKind::Pruned && group.pinned > 0).then(|| {
+        let why = group.pin.as_ref().map_or("", |p| p.text.as_str());
+        format!("{} filters of the group are pinned and not counted: {why}", group.pinned)
+    });
+    let note: Vec<String> =
+        ranking.map(|r| r.reason.clone()).filter(|r| !r.is_empty()).into_iter().chain(pinned).collect();
+    GroupPlan {
+        id: choice.id.clone(),
+        channels: if group.classes.is_empty() { group.channels() } else { group.classes.len() },
+        verdict: choice.kind,
+        reason: choice.reason.as_ref().map(|(node, rule, text)| ReasonPlan {
+            node: node.clone(),
+            rule: rule.clone(),
+            text: text.clone(),
+        }),
+        members: members(model, coupling, group),
+        scores: ranking.map(|r| r.scores.clone()).unwrap_or_default(),
+        removed: choice.classes.iter().map(|c| c.0).collect(),
+        representation: ranking.and_then(|r| r.representation).map(|r: Representation| r.to_string()),
+        note: (!note.is_empty()).then(|| note.join("; ")),
+    }
+}
+
+/// The layers of a group, and which of their filters belong to it.
+pub(super) fn members(model: &Model, coupling: &Coupling, group: &Group) -> Vec<MemberPlan> {
+    let member = |(m, member): (usize, &crate::analysis::Member)| {
+        let node = model.label(member.node);
+        let Some(source) = member.source.map(|s| &coupling.sources[s]) else {
+            return MemberPlan { node, tensor: None, axis: 0, channels: Vec::new() };
+        };
+        let mut positions: Vec<usize> = group.classes.iter().flat_map(|c| &c.filters[m]).map(|&f| f as usize).collect();
+        if group.classes.is_empty() {
+            positions = (0..source.atoms.len()).collect();
+        }
+        positions.sort_unstable();
+        let tensor = Some(model.value(source.value).name().to_owned());
+        MemberPlan { node, tensor, axis: source.axis, channels: ranges(&positions) }
+    };
+    group.members.iter().enumerate().map(member).collect()
+}
+
+/// Ascending positions as half-open ranges.
+fn ranges(positions: &[usize]) -> Vec<[usize; 2]> {
+    let mut out: Vec<[usize; 2]> = Vec::new();
+    for &p in positions {
+        match out.last_mut() {
+            Some(last) if last[1] == p => last[1] += 1,
+            _ => out.push([p, p + 1]),
+        }
+    }
+    out
+}
+
+/// What the masked original zeroes.
+fn reads(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>) -> Vec<ReadCut> {
+    let mut out: Vec<ReadCut> = Vec::new();
+    for read in &coupling.reads {
+        let origin = Origin::Constant { value: read.value, axis: read.axis };
+        let Some(atoms) = coupling.atoms.get(origin) else { continue };
+        let gone: Vec<usize> =
+            atoms.enumerate().filter(|&(_, a)| removed.contains(&coupling.atoms.find(a))).map(|(i, _)| i).collect();
+        if !gone.is_empty() {
+            let (node, tensor) = (model.label(read.node), model.value(read.value).name().to_owned());
+            out.push(ReadCut { node, tensor, axis: read.axis, removed: gone });
+        }
+    }
+    out
+}
+
+/// A replayed plan must cut the same tensors at the same places.
+pub(super) fn same_tensors(plan: &Plan, cut: &Cut) -> Result<(), String> {
+    if plan.tensors == cut.tensors {
+        return Ok(());
+    }
+    let differs = cut
+        .tensors
+        .iter()
+        .find(|t| !plan.tensors.contains(t))
+        .or_else(|| plan.tensors.iter().find(|t| !cut.tensors.contains(t)));
+    let name = differs.map_or("", |t| t.name.as_str());
+    Err(format!("the plan does not fit: it would cut tensor '{name}' otherwise than recorded"))
+}
