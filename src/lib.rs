@@ -2,7 +2,6 @@
 
 pub mod analysis;
 pub mod cli;
-pub mod data;
 pub mod cut;
 pub mod data;
 pub mod importance;
@@ -13,6 +12,5 @@ pub mod ops;
 pub mod passes;
 pub mod plan;
 pub mod report;
-pub mod run;
 pub mod run;
 pub mod verify;
