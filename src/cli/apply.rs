@@ -48,7 +48,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let text = read_text(&replay, console)?;
     let plan = Plan::from_json(&text).map_err(|e| Failure::failed(e).of(replay.display().to_string()))?;
     let loaded = load(&input, &common.input_shape, console)?;
-    let verify = verify::Options { sizes: loaded.sizes.clone(), seed };
+    let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let make = || Pipeline::standard(Box::new(Replay(plan)));
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), console)?;
     finish(done, &loaded, &common, judging, None, console)

@@ -8,7 +8,7 @@ use super::source::{Loaded, is_stream};
 use super::target::Targets;
 use crate::analysis::infer_all;
 use crate::ir::Model;
-use crate::passes::{Context, Event, PassError, Pipeline};
+use crate::passes::{Context, Event, Pipeline};
 use crate::plan::{ModelRef, Outcome as Verdict, Plan};
 use crate::report::{PassLine, Summary};
 use crate::verify;
@@ -69,7 +69,7 @@ pub fn execute(
 ) -> Result<Done, Failure> {
     let bar = console.progress(0);
     let context = Context { sizes: loaded.sizes.clone(), verify_each: common.verify_each };
-    let work = || -> Result<Done, PassError> {
+    let work = || -> Result<Done, Failure> {
         let mut model = loaded.model.clone();
         let mut around: Option<(Model, Model, Plan)> = None;
         let mut before = None;
@@ -92,7 +92,8 @@ pub fn execute(
             && let Some(plan) = plan.as_mut().filter(|_| !made.tensors.is_empty())
         {
             bar.set_message("verify");
-            plan.verified = Some(verify::verify(&before, &after, &made, options));
+            let verified = verify::verify(&before, &after, &made, options);
+            plan.verified = Some(verified.map_err(|e| Failure::failed(e.to_string()))?);
         }
         Ok(Done { model, plan, passes })
     };
@@ -104,7 +105,7 @@ pub fn execute(
         }
     };
     bar.finish_and_clear();
-    done.map_err(|e| Failure::from(e).of(&loaded.name))
+    done.map_err(|f| f.of(&loaded.name))
 }
 
 /// Judges, writes and tells what was done. `report` is a file for the summary.

@@ -82,7 +82,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
     let loaded = load(&input, &common.input_shape, console)?;
     check_globs(&options, &loaded).map_err(|f| f.of(&loaded.name))?;
-    let verify = verify::Options { sizes: loaded.sizes.clone(), seed };
+    let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let make = || Pipeline::standard(Box::new(Prune { options }));
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), console)?;
     finish(done, &loaded, &common, judging, report.as_deref(), console)

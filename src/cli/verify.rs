@@ -40,8 +40,9 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let plan = Plan::from_json(&text).map_err(|e| Failure::failed(e).of(args.plan.display().to_string()))?;
     let original = load(&args.original, &args.input_shape, console)?;
     let pruned = load(&args.pruned, &args.input_shape, console)?;
-    let options = verify::Options { sizes: original.sizes.clone(), seed: args.seed };
+    let options = verify::Options { sizes: original.sizes.clone(), seed: args.seed, ..Default::default() };
     let verified = verify::verify(&original.model, &pruned.model, &plan, &options);
+    let verified = verified.map_err(|e| Failure::failed(e.to_string()).of(&original.name))?;
     let text = verification_text(&verified);
     if args.json {
         console.json(&verified)?;
