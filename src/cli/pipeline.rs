@@ -73,7 +73,7 @@ pub fn execute(
         let mut model = loaded.model.clone();
         let mut around: Option<(Model, Model, Plan)> = None;
         let mut before = None;
-        let outcomes = make().run(&mut model, &context, |event| match event {
+        let outcomes = make().run(&mut model, &context, &mut |event| match event {
             Event::Started { step, steps, name, model } => {
                 bar.set_length(steps as u64);
                 bar.set_position(step as u64);

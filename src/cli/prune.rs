@@ -44,16 +44,16 @@ struct Choice {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// What makes a filter dispensable
-    #[arg(long, default_value_t, value_parser = names::<Criterion>(Criterion::ALL))]
+    #[arg(long, default_value_t, value_parser = names(Criterion::ALL, Criterion::name))]
     by: Criterion,
     /// What stands for a filter when two are compared
-    #[arg(long, default_value_t, value_parser = names::<Representation>(Representation::ALL))]
+    #[arg(long, default_value_t, value_parser = names(Representation::ALL, Representation::name))]
     representation: Representation,
     /// How their similarity is read from the cosine
-    #[arg(long, default_value_t, value_parser = names::<Similarity>(Similarity::ALL))]
+    #[arg(long, default_value_t, value_parser = names(Similarity::ALL, Similarity::name))]
     similarity: Similarity,
     /// Which definition to use where the published one differs from a sound one
-    #[arg(long, default_value_t, value_parser = names::<Reading>(Reading::ALL))]
+    #[arg(long, default_value_t, value_parser = names(Reading::ALL, Reading::name))]
     reading: Reading,
     /// Update the graph after every removal
     #[arg(long)]
@@ -150,10 +150,9 @@ fn positive(text: &str) -> Result<usize, String> {
 }
 
 /// A choice by its name; the help lists them all.
-fn names<T>(all: &'static [T]) -> impl TypedValueParser<Value = T>
+fn names<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
-    T: Copy + std::fmt::Display + std::str::FromStr + Send + Sync + 'static,
-    T::Err: std::error::Error + Send + Sync + 'static,
+    T: Copy + std::str::FromStr<Err = importance::ParseNameError> + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(all.iter().map(T::to_string)).try_map(|name| name.parse::<T>())
+    PossibleValuesParser::new(all.iter().map(|&c| name(c))).try_map(|text| text.parse::<T>())
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What a person calls standard input in a message.
@@ -71,7 +72,13 @@ impl Loaded {
             Origin::Stream(bytes) => hash.update(bytes),
             Origin::File(path) => {
                 let mut file = File::open(path).map_err(|e| io(path, "read", &e))?;
-                std::io::copy(&mut file, &mut hash).map_err(|e| io(path, "read", &e))?;
+                let mut block = vec![0; 1 << 18];
+                loop {
+                    match file.read(&mut block).map_err(|e| io(path, "read", &e))? {
+                        0 => break,
+                        n => hash.update(&block[..n]),
+                    }
+                }
             }
         }
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())

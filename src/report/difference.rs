@@ -220,8 +220,8 @@ fn node_changes(before: (&Model, &[Shapes]), m: NodeId, after: (&Model, &[Shapes
     for i in 0..a.inputs().len().max(b.inputs().len()) {
         let value = |model: &Model, node: &crate::ir::Node| node.input(i).map(|v| model.value(v).name().to_owned());
         note(&mut changes, format!("input {i}"), value(before.0, a), value(after.0, b));
-        let constant = |model| |node: &crate::ir::Node| Model::constant(model, node.input(i)?);
-        if let (Some(x), Some(y)) = (constant(before.0)(a), constant(after.0)(b)) {
+        let constants = a.input(i).and_then(|v| before.0.constant(v)).zip(b.input(i).and_then(|v| after.0.constant(v)));
+        if let Some((x, y)) = constants {
             let what = format!("'{}'", y.name());
             let (x_text, y_text) = (tensor_text(x), tensor_text(y));
             if x_text != y_text {
