@@ -171,6 +171,15 @@ impl Model {
         }
     }
 
+    /// Whether a caller may replace the content of an initializer: it is the default of an input. Before IR version 4
+    /// every initializer had to be listed among the inputs, which meant nothing.
+    pub fn is_overridable(&self, id: ValueId) -> bool {
+        let value = self.value(id);
+        value.def == Def::Initializer
+            && self.header.ir_version() >= 4
+            && self.graph(value.graph).inputs.iter().any(|p| p.value == id)
+    }
+
     /// Who reads each value, and which values leave their graph.
     pub fn uses(&self) -> Uses {
         let mut uses = Uses { readers: vec![Vec::new(); self.values.len()], outputs: BTreeSet::new() };
