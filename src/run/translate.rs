@@ -67,6 +67,10 @@ impl Labels {
         format!("{TAG}{}", self.0.len() - 1)
     }
 
+    pub(super) fn has_operator(&self, op: &str) -> bool {
+        self.0.iter().any(|(_, o)| o == op)
+    }
+
     fn find(&self, text: &str) -> Option<&(String, String)> {
         let after = &text[text.find(TAG)? + TAG.len()..];
         let digits = after.bytes().take_while(u8::is_ascii_digit).count();
@@ -187,11 +191,28 @@ impl Walk<'_> {
                 translated.input.push(value_info(info));
             }
         }
-        translated.output = graph.output.iter().map(value_info).collect();
         for node in &graph.node {
             let theirs = self.node(node)?;
             translated.node.push(theirs);
         }
+        let made: HashSet<&String> = graph.node.iter().flat_map(|node| &node.output).collect();
+        let mut copies = Vec::new();
+        for info in &graph.output {
+            let mut theirs = value_info(info);
+            if !made.contains(&theirs.name) {
+                // tract forgets the type of an input or weight that is an output as well.
+                let copy = NodeProto {
+                    op_type: Some("Identity".to_owned()),
+                    input: vec![theirs.name.clone()],
+                    output: vec![format!("{TAG}copy.{}.{}", self.labels.0.len(), theirs.name)],
+                    ..Default::default()
+                };
+                theirs.name = copy.output[0].clone();
+                copies.push(self.node(&copy)?);
+            }
+            translated.output.push(theirs);
+        }
+        translated.node.extend(copies);
         Ok(translated)
     }
 
