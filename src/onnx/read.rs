@@ -11,7 +11,7 @@ use super::external::{self, ExternalError};
 use super::proto::ModelProto;
 use super::source::SourceMap;
 use super::wire::{self, WireError};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use prost::Message;
 use std::fs::File;
 use std::io;
@@ -79,10 +79,11 @@ fn decode(bytes: Bytes, base: Option<&Path>, map: &mut SourceMap) -> Result<Mode
     if bytes.is_empty() {
         return Err(ReadError::Empty);
     }
-    if let Err(error) = wire::check(&bytes) {
+    if let Err(error) = wire::check(&bytes, &mut |passed| map.release_bytes(passed)) {
         return Err(recognise(&bytes).unwrap_or(ReadError::Wire(error)));
     }
-    let mut model = ModelProto::decode(bytes).map_err(ReadError::Decode)?;
+    let behind = bytes.clone();
+    let mut model = ModelProto::decode(Frugal { rest: bytes, behind, map }).map_err(ReadError::Decode)?;
     if model.graph.is_none() {
         return Err(ReadError::NoGraph);
     }
@@ -92,6 +93,38 @@ fn decode(bytes: Bytes, base: Option<&Path>, map: &mut SourceMap) -> Result<Mode
     }
     external::resolve(&mut model, base, map)?;
     Ok(model)
+}
+
+/// The bytes to decode. Lets go of the pages behind, each time that a large payload comes: where the file lies in the
+/// page cache in huge pages, the few bytes before each payload would otherwise keep 2 MiB resident.
+struct Frugal<'a> {
+    rest: Bytes,
+    /// What has been decoded since the last time, and the rest.
+    behind: Bytes,
+    map: &'a SourceMap,
+}
+
+impl Buf for Frugal<'_> {
+    fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.rest
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.rest.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, length: usize) -> Bytes {
+        if length >= wire::LARGE {
+            let passed = self.behind.len() - self.rest.len();
+            self.map.release_bytes(&self.behind[..passed]);
+            self.behind = self.rest.clone();
+        }
+        self.rest.split_to(length)
+    }
 }
 
 /// Files that people take for models, by their first bytes.

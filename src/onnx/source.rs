@@ -13,6 +13,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+/// The most that one page fault makes resident around itself: a huge page. A payload's last neighbour may map the end
+/// of what was released before, so releases reach this far beyond their ends.
+const FAULT: usize = 2 << 20;
+
 /// The maps beneath a model. Cheap to clone; holding one keeps the files mapped.
 #[derive(Debug, Clone, Default)]
 pub struct SourceMap {
@@ -55,7 +59,9 @@ impl SourceMap {
         for map in &self.maps {
             let first = map.as_ptr() as usize;
             if !bytes.is_empty() && start >= first && start + bytes.len() <= first + map.len() {
-                release_range(map, start - first, bytes.len());
+                let from = (start - first).saturating_sub(FAULT);
+                let to = (start - first + bytes.len()).saturating_add(FAULT).min(map.len());
+                release_range(map, from, to - from);
             }
         }
     }

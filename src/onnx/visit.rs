@@ -6,7 +6,7 @@
 use super::proto::*;
 
 macro_rules! walk {
-    ($model:ident, $graph:ident, $attribute:ident, $tensor:ident, $iter:ident, $($exclusive:tt)?) => {
+    ($model:ident, $graph:ident, $attribute:ident, $tensor:ident, $iter:ident, $deref:ident, $($exclusive:tt)?) => {
         /// Calls `visit` with each tensor and the name that a person knows it by: its own, or that of the node output
         /// whose attribute it is. Stops at the first error.
         pub(super) fn $model<E>(
@@ -64,7 +64,7 @@ macro_rules! walk {
             for tensor in attribute.t.$iter().chain(attribute.tensors.$iter()) {
                 $tensor(tensor, owner, visit)?;
             }
-            for sparse in attribute.sparse_tensor.$iter().chain(attribute.sparse_tensors.$iter()) {
+            for sparse in attribute.sparse_tensor.$deref().into_iter().chain(attribute.sparse_tensors.$iter()) {
                 for tensor in sparse.values.$iter().chain(sparse.indices.$iter()) {
                     $tensor(tensor, owner, visit)?;
                 }
@@ -89,5 +89,5 @@ macro_rules! walk {
     };
 }
 
-walk!(tensors, in_graph, in_attribute, one, iter,);
-walk!(tensors_mut, in_graph_mut, in_attribute_mut, one_mut, iter_mut, mut);
+walk!(tensors, in_graph, in_attribute, one, iter, as_deref,);
+walk!(tensors_mut, in_graph_mut, in_attribute_mut, one_mut, iter_mut, as_deref_mut, mut);

@@ -12,6 +12,9 @@ use super::schema::{Field, Kind, MODEL, MOST_FIELDS, Message};
 /// Messages within messages; what the decoder allows.
 const DEEPEST: usize = 100;
 
+/// What counts as a large payload.
+pub(super) const LARGE: usize = 256 << 10;
+
 /// Bytes of decoded structs that any file may take, and how many more it may take for each of its own bytes. An
 /// attribute of a dozen bytes decodes to a struct of more than a thousand, so honest files reach a factor of sixty.
 const MEMORY_FLOOR: u64 = 64 << 20;
@@ -49,14 +52,18 @@ pub enum Fault {
     Memory,
 }
 
-/// Checks that `bytes` are a `ModelProto` of known fields.
-pub(super) fn check(bytes: &[u8]) -> Result<(), WireError> {
+/// Checks that `bytes` are a `ModelProto` of known fields. Calls `passed` with what lies behind, each time that a large
+/// payload comes.
+pub(super) fn check(bytes: &[u8], passed: &mut dyn FnMut(&[u8])) -> Result<(), WireError> {
     let budget = MEMORY_FLOOR + MEMORY_FACTOR * bytes.len() as u64;
-    Walk { bytes, trail: Vec::new(), budget }.message(&MODEL, 0, bytes.len())
+    Walk { bytes, passed, behind: 0, trail: Vec::new(), budget }.message(&MODEL, 0, bytes.len())
 }
 
 struct Walk<'a> {
     bytes: &'a [u8],
+    passed: &'a mut dyn FnMut(&[u8]),
+    /// Where what has been passed on ends.
+    behind: usize,
     /// The field and, for a repeated one, the index that lead to the message at hand.
     trail: Vec<(&'static Field, u32)>,
     /// Memory that may still be taken.
@@ -113,6 +120,10 @@ impl Walk<'_> {
                 Kind::Text if std::str::from_utf8(&self.bytes[at..stop]).is_err() => {
                     return Err(self.error(key_at, Fault::Utf8 { field: field.name }));
                 }
+                Kind::Bytes if length as usize >= LARGE => {
+                    (self.passed)(&self.bytes[self.behind..at]);
+                    self.behind = at;
+                }
                 _ => {}
             }
             seen[index] += 1;
@@ -154,9 +165,13 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Fault, WireError};
     use crate::onnx::proto::*;
     use prost::Message as _;
+
+    fn check(bytes: &[u8]) -> Result<(), WireError> {
+        super::check(bytes, &mut |_| ())
+    }
 
     fn small() -> ModelProto {
         let attribute = AttributeProto { name: Some("kernel".into()), ints: vec![3, 3], ..Default::default() };

@@ -333,7 +333,8 @@ impl Printer<'_> {
     }
 
     fn value_info(&mut self, value: &ValueInfoProto) {
-        match value.r#type.as_ref().map(type_text) {
+        // A type that holds nothing says nothing, and nothing is lost with it.
+        match value.r#type.as_ref().filter(|of| of.value.is_some()).map(type_text) {
             Some(Some(text)) => self.put(format_args!("{text} ")),
             Some(None) => self.lost(format_args!("the type of \"{}\"", value.name())),
             None => {}
