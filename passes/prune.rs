@@ -23,6 +23,7 @@
 //! # Example
 //! `prune(ratio=0.5, layer="stem*=0.25", exclude=head, multiple-of=8)`
 
+mod arguments;
 mod choose;
 mod record;
 
@@ -32,6 +33,7 @@ use crate::cut::{Cut, cut};
 use crate::importance;
 use crate::ir::Model;
 use crate::plan::{Plan, VerdictKind};
+pub use arguments::make;
 use choose::Choice;
 use globset::{Glob, GlobMatcher};
 use std::collections::BTreeSet;

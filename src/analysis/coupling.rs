@@ -9,6 +9,7 @@
 //! spread over several axes of a tensor are merged until what is kept of it is a whole slice along one axis.
 
 use super::field::Field;
+use super::fixed::Fixed;
 use super::flow::Flow;
 use super::infer::Shapes;
 use super::label::{Atom, Atoms, Origin, PINNED};
@@ -48,6 +49,8 @@ pub struct Coupling {
     pub reads: Vec<Read>,
     /// By value: computed from constants alone.
     pub constant: Vec<bool>,
+    /// By value: a small tensor that is the same for every input and every size of the symbolic dimensions.
+    pub fixed: Vec<bool>,
 }
 
 /// What holds under one assignment.
@@ -73,7 +76,12 @@ impl Coupling {
             sources: Vec::new(),
             reads: Vec::new(),
             constant: constants(model),
+            fixed: vec![false; model.value_count()],
         };
+        if let Some(shapes) = worlds.first() {
+            let fixed = Fixed::within(model, shapes.clone());
+            coupling.fixed = model.values().map(|v| fixed.value(v).is_some()).collect();
+        }
         let uses = model.uses();
         for shapes in worlds {
             let world = Flow::run(model, &uses, shapes, &mut coupling);

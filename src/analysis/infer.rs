@@ -140,6 +140,19 @@ fn constant_fact(model: &Model, value: ValueId) -> Option<Fact> {
     Some(Fact { dtype: proto.data_type.and_then(|t| DataType::try_from(t).ok()), shape: Some(shape), value: content })
 }
 
+/// The content of a stored constant, whatever its size and however a `Constant` node spells it. Shared, not copied.
+pub fn stored(model: &Model, value: ValueId) -> Option<Tensor> {
+    if let Some(proto) = model.constant(value) {
+        return Tensor::from_proto(proto).ok();
+    }
+    match model.value(value).def() {
+        Def::Node(n, 0) if model.node(n).is_standard() && model.node(n).op_type() == "Constant" => {
+            literal(model.node(n))?.value
+        }
+        _ => None,
+    }
+}
+
 /// `Constant` nodes that hold plain numbers instead of a tensor.
 fn literal(node: &crate::ir::Node) -> Option<Fact> {
     let attribute = node.attributes().first()?;

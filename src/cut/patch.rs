@@ -5,8 +5,9 @@ use crate::ir::{Def, Model, NodeId};
 use crate::onnx::tensor::Tensor;
 
 /// Gives input `i` of a node constants of its own: entry `j` of the vector becomes `change[j]` where that is `Some`.
-/// A constant is replaced by a copy, so that other readers keep theirs; of a concatenation only the constant parts
-/// are, entries that are computed from shapes adapt by themselves (and are checked after the cut).
+/// A constant, or what is computed from extents that the file fixes, is replaced by a constant of the node's own, so
+/// that other readers keep theirs; of a concatenation only such parts are: entries that follow a symbolic dimension
+/// stay computed (and are checked after the cut).
 pub(super) fn patch(
     model: &mut Model,
     coupling: &Coupling,
@@ -56,6 +57,9 @@ pub(super) fn replace(model: &mut Model, node: NodeId, i: usize, values: &[i64])
     model.set_input(node, i, Some(own));
 }
 
+/// Whether a value is the same for every input and size, so that a constant may take its place in a node.
 pub(super) fn is_constant(coupling: &Coupling, value: crate::ir::ValueId) -> bool {
-    coupling.constant.get(value.index()).copied().unwrap_or(true)
+    let flag = |list: &[bool]| list.get(value.index()).copied();
+    // Values younger than the analysis are the constants that this cut has added.
+    flag(&coupling.constant).unwrap_or(true) || flag(&coupling.fixed).unwrap_or(true)
 }

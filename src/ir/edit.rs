@@ -4,7 +4,7 @@ use super::model::{Def, Model, Node, Port, Value};
 use super::{GraphId, NodeId, ValueId, order};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor::Tensor;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 impl Model {
     /// Makes input `i` of a node read `value` (`None` leaves the input out), growing the list where it is shorter.
@@ -18,14 +18,20 @@ impl Model {
 
     /// Makes every reader of `from`, nested graphs included, read `to` instead. Graph outputs are not touched.
     pub fn replace_reads(&mut self, from: ValueId, to: ValueId) {
+        self.replace_all_reads(|v| if v == from { to } else { v });
+    }
+
+    /// Makes every reader of a value read `instead` of it, in one walk. Graph outputs are not touched.
+    pub fn replace_all_reads(&mut self, instead: impl Fn(ValueId) -> ValueId) {
         for node in self.nodes.iter_mut().filter(|n| !n.removed) {
-            for input in node.inputs.iter_mut().filter(|i| **i == Some(from)) {
-                *input = Some(to);
+            for v in node.inputs.iter_mut().flatten() {
+                *v = instead(*v);
             }
         }
     }
 
     /// Gives output `i` of `node` to be computed by `by` (its output `j`) from now on; the value keeps name and id.
+    /// The value that `by` computed there before is defined nowhere any more.
     pub fn take_over_output(&mut self, node: NodeId, i: usize, by: NodeId, j: usize) {
         let value = self.nodes[node.index()].outputs[i].take();
         if let Some(v) = value {
@@ -35,19 +41,45 @@ impl Model {
         if outputs.len() <= j {
             outputs.resize(j + 1, None);
         }
-        outputs[j] = value;
+        let before = std::mem::replace(&mut outputs[j], value);
+        if let Some(v) = before {
+            self.retire(v);
+        }
     }
 
-    /// Turns a value that a node computes into an initializer of its graph. The node loses the output.
-    pub fn make_initializer(&mut self, value: ValueId, tensor: &Tensor) {
-        if let Def::Node(node, i) = self.value(value).def {
-            self.nodes[node.index()].outputs[i] = None;
+    /// Leaves out output `i` of a node, which must be unused and optional. The list ends at the last output in use.
+    pub fn drop_output(&mut self, node: NodeId, i: usize) {
+        let outputs = &mut self.nodes[node.index()].outputs;
+        let before = outputs[i].take();
+        while outputs.len() > 1 && outputs.last() == Some(&None) {
+            outputs.pop();
         }
+        if let Some(v) = before {
+            self.retire(v);
+        }
+    }
+
+    /// A value that nothing computes any more, and its declarations.
+    fn retire(&mut self, value: ValueId) {
+        self.values[value.index()].def = Def::Nowhere;
+        let graph = self.values[value.index()].graph;
+        self.graphs[graph.index()].value_info.retain(|p| p.value != value);
+    }
+
+    /// Turns a value that a node computes into an initializer of its graph. The node loses the output, and is removed
+    /// with its last one.
+    pub fn make_initializer(&mut self, value: ValueId, tensor: &Tensor) {
         let v = &mut self.values[value.index()];
+        let def = std::mem::replace(&mut v.def, Def::Initializer);
         v.tensor = Some(tensor.to_proto(&v.name));
-        v.def = Def::Initializer;
-        let graph = v.graph;
-        self.graphs[graph.index()].initializers.push(value);
+        self.list_initializer(value, tensor);
+        if let Def::Node(node, i) = def {
+            let outputs = &mut self.nodes[node.index()].outputs;
+            outputs[i] = None;
+            if outputs.iter().all(Option::is_none) {
+                self.remove_node(node);
+            }
+        }
     }
 
     /// A new initializer under a name that is free everywhere in the model and starts with `hint`.
@@ -55,18 +87,19 @@ impl Model {
         let name = self.free_name(hint);
         let proto = tensor.to_proto(&name);
         let id = ValueId::at(self.values.len());
-        // Before version 4 of the format every initializer had to be listed among the inputs.
-        if self.lists_initializers() && graph == self.main() {
-            let info = tensor_info(&name, tensor);
-            self.graphs[graph.index()].inputs.push(Port { value: id, info });
-        }
         self.values.push(Value { name, graph, def: Def::Initializer, tensor: Some(proto) });
-        self.graphs[graph.index()].initializers.push(id);
+        self.list_initializer(id, tensor);
         id
     }
 
-    fn lists_initializers(&self) -> bool {
-        self.header.ir_version.is_some_and(|v| v < 4)
+    /// Lists a new initializer in its graph; before IR version 4 the main graph's had to be inputs as well.
+    fn list_initializer(&mut self, value: ValueId, tensor: &Tensor) {
+        let graph = self.value(value).graph;
+        self.graphs[graph.index()].initializers.push(value);
+        if self.header.ir_version() < 4 && graph == self.main() {
+            let info = declaration(self.value(value).name(), tensor);
+            self.graphs[graph.index()].inputs.push(Port { value, info });
+        }
     }
 
     /// A copy of a node, with its own outputs under free names, placed right before `before` in the same graph.
@@ -138,12 +171,39 @@ impl Model {
         }
     }
 
+    /// Makes a node another operator of the standard domain; its edges stay.
+    pub fn set_operator(&mut self, id: NodeId, op_type: &str) {
+        self.nodes[id.index()].proto.op_type = Some(op_type.to_owned());
+    }
+
     /// Removes a node. Its outputs must be unused; the verifier says so where they are not.
     pub fn remove_node(&mut self, id: NodeId) {
         let node = &mut self.nodes[id.index()];
         node.removed = true;
         let graph = node.graph;
         self.graphs[graph.index()].nodes.retain(|&n| n != id);
+    }
+
+    /// Removes several nodes in one walk, as [`Model::remove_node`] does one.
+    pub fn remove_nodes(&mut self, ids: &BTreeSet<NodeId>) {
+        for &id in ids {
+            self.nodes[id.index()].removed = true;
+        }
+        for graph in &mut self.graphs {
+            graph.nodes.retain(|n| !ids.contains(n));
+        }
+    }
+
+    /// Removes initializers that nothing reads, their declarations included.
+    pub fn remove_initializers(&mut self, ids: &BTreeSet<ValueId>) {
+        for graph in &mut self.graphs {
+            graph.initializers.retain(|v| !ids.contains(v));
+            graph.inputs.retain(|p| !ids.contains(&p.value));
+            graph.value_info.retain(|p| !ids.contains(&p.value));
+        }
+        for id in ids {
+            self.values[id.index()].def = Def::Nowhere;
+        }
     }
 
     /// Drops nodes that nothing needs, and initializers and declarations that nothing reads. Returns the number of
@@ -174,20 +234,16 @@ impl Model {
             self.graphs[g.index()].nodes = keep;
         }
         for g in self.live_graphs() {
-            // An initializer that is listed as an input is a default that callers may override, and stays; before
-            // version 4 of the format the list says nothing.
-            let must_list = self.lists_initializers();
-            let values = &self.values;
-            let dead = |v: ValueId| !live_values.contains(&v) && values[v.index()].def == Def::Initializer;
-            if must_list {
-                self.graphs[g.index()].inputs.retain(|p| !dead(p.value));
-            }
-            let is_input: HashSet<ValueId> = self.graph(g).inputs.iter().map(|p| p.value).collect();
+            let kept: HashSet<ValueId> = self.graph(g).inputs.iter().map(|p| p.value).collect();
+            let kept: HashSet<ValueId> = kept.into_iter().filter(|&v| self.is_overridable(v)).collect();
             let values = &self.values;
             let graph = &mut self.graphs[g.index()];
             let before = graph.initializers.len();
-            graph.initializers.retain(|v| live_values.contains(v) || is_input.contains(v));
+            graph.initializers.retain(|v| live_values.contains(v) || kept.contains(v));
             removed.1 += before - graph.initializers.len();
+            // Inputs that are not fed are initializers of a file before IR version 4, and go with them.
+            let gone = |v: &ValueId| !live_values.contains(v) && !kept.contains(v);
+            graph.inputs.retain(|p| values[p.value.index()].def != Def::Initializer || !gone(&p.value));
             graph
                 .value_info
                 .retain(|p| live_values.contains(&p.value) && !matches!(values[p.value.index()].def, Def::Nowhere));
@@ -197,6 +253,10 @@ impl Model {
 
     /// A value name that no graph of the model uses: `hint` itself or `hint.1`, `hint.2`, ...
     fn free_name(&self, hint: &str) -> String {
+        // Most hints are free; a set of all names is only worth its making where one is not.
+        if self.values.iter().all(|v| v.name != hint) {
+            return hint.to_owned();
+        }
         let used: HashSet<&str> = self.values.iter().map(|v| v.name.as_str()).collect();
         free(hint, |name| used.contains(name))
     }
@@ -212,28 +272,21 @@ impl Model {
     }
 }
 
-/// The declaration of a tensor of fixed shape.
-fn tensor_info(name: &str, tensor: &Tensor) -> ValueInfoProto {
-    use crate::onnx::proto::{TensorShapeProto, TypeProto, tensor_shape_proto, type_proto};
-    let dim = |&d: &usize| tensor_shape_proto::Dimension {
-        value: Some(tensor_shape_proto::dimension::Value::DimValue(d as i64)),
-        ..Default::default()
-    };
-    let shape = TensorShapeProto { dim: tensor.shape().iter().map(dim).collect() };
-    let tensor_type = type_proto::Tensor { elem_type: Some(tensor.dtype() as i32), shape: Some(shape) };
-    let value = Some(type_proto::Value::TensorType(tensor_type));
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto { value, ..Default::default() }),
-        ..Default::default()
-    }
-}
-
 fn free(hint: &str, used: impl Fn(&str) -> bool) -> String {
     if !used(hint) {
         return hint.to_owned();
     }
     (1usize..).map(|i| format!("{hint}.{i}")).find(|n| !used(n)).expect("some number is free")
+}
+
+/// The declaration of a constant.
+fn declaration(name: &str, tensor: &Tensor) -> ValueInfoProto {
+    use crate::onnx::proto::{TensorShapeProto, TypeProto, tensor_shape_proto::*, type_proto};
+    let dim = |&d: &usize| Dimension { value: Some(dimension::Value::DimValue(d as i64)), denotation: None };
+    let shape = Some(TensorShapeProto { dim: tensor.shape().iter().map(dim).collect() });
+    let tensor = type_proto::Tensor { elem_type: Some(tensor.dtype() as i32), shape };
+    let ty = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: None };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(ty), ..Default::default() }
 }
 
 fn narrow_declaration(info: &mut ValueInfoProto, shape: &[Option<usize>]) {

@@ -171,9 +171,23 @@ impl Model {
         }
     }
 
+    /// Every value of the arena, in its order.
+    pub fn values(&self) -> impl Iterator<Item = ValueId> + use<> {
+        (0..self.values.len()).map(ValueId::at)
+    }
+
     /// Every value that [`Model::constant`] has content for, in arena order.
     pub fn constants(&self) -> impl Iterator<Item = ValueId> + '_ {
-        (0..self.values.len()).map(ValueId::at).filter(|&v| self.constant(v).is_some())
+        self.values().filter(|&v| self.constant(v).is_some())
+    }
+
+    /// Whether a caller may replace the content of an initializer: it is the default of an input. Before IR version 4
+    /// every initializer had to be listed among the inputs, which meant nothing.
+    pub fn is_overridable(&self, id: ValueId) -> bool {
+        let value = self.value(id);
+        value.def == Def::Initializer
+            && self.header.ir_version() >= 4
+            && self.graph(value.graph).inputs.iter().any(|p| p.value == id)
     }
 
     /// Who reads each value, and which values leave their graph.

@@ -72,23 +72,32 @@ pub(super) fn evaluate_cast(call: &Call, inputs: &[Option<&Tensor>]) -> Option<V
         return Some(vec![x.clone()]);
     }
     // Integers go through 64-bit integers, which a float cannot hold exactly.
-    let values = match x.to_i64() {
-        Some(ints) if to == DataType::Int64 => return Some(vec![Tensor::from_i64(x.shape(), &ints)]),
-        Some(ints) => ints.into_iter().map(|v| v as f64).collect(),
-        None => x.to_f64()?,
-    };
-    Some(vec![Tensor::from_f64(to, x.shape(), &values)?])
+    match x.to_i64() {
+        Some(ints) if is_integer(to) => Some(vec![from_ints(to, x.shape(), &ints)?]),
+        Some(ints) => {
+            let values: Vec<f64> = ints.into_iter().map(|v| v as f64).collect();
+            Some(vec![Tensor::from_f64(to, x.shape(), &values)?])
+        }
+        None => {
+            // What becomes of a real that an integer cannot hold is up to the runtime.
+            let values = x.to_f64()?;
+            let exact = |v: &f64| v.abs() < 2f64.powi(31) && (*v >= 0.0 || to != DataType::Uint8);
+            let small = |v: &f64| v.abs() < 128.0 || !matches!(to, DataType::Int8 | DataType::Uint8);
+            (!is_integer(to) || values.iter().all(|v| exact(v) && small(v))).then_some(())?;
+            Some(vec![Tensor::from_f64(to, x.shape(), &values)?])
+        }
+    }
 }
 
 pub(super) fn evaluate_where(_: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     let [Some(c), Some(a), Some(b)] = inputs else { return None };
     let shape = super::layout::broadcast(&[c.shape(), a.shape(), b.shape()]).ok()?;
     let c = spread(&c.to_f64()?, c.shape(), &shape);
-    if a.dtype() == DataType::Int64 {
-        let (a, b) = (spread(&a.to_i64()?, a.shape(), &shape), spread(&b.to_i64()?, b.shape(), &shape));
+    if is_integer(a.dtype()) {
+        let (x, y) = (spread(&a.to_i64()?, a.shape(), &shape), spread(&b.to_i64()?, b.shape(), &shape));
         let picked: Vec<i64> =
-            c.iter().zip(a.iter().zip(&b)).map(|(&c, (&a, &b))| if c != 0.0 { a } else { b }).collect();
-        return Some(vec![Tensor::from_i64(&shape, &picked)]);
+            c.iter().zip(x.iter().zip(&y)).map(|(&c, (&a, &b))| if c != 0.0 { a } else { b }).collect();
+        return Some(vec![from_ints(a.dtype(), &shape, &picked)?]);
     }
     let (x, y) = (spread(&a.to_f64()?, a.shape(), &shape), spread(&b.to_f64()?, b.shape(), &shape));
     let picked: Vec<f64> = c.iter().zip(x.iter().zip(&y)).map(|(&c, (&a, &b))| if c != 0.0 { a } else { b }).collect();
@@ -115,7 +124,8 @@ pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Op
 pub(super) fn evaluate_reduce_prod(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     let x = inputs.first().copied().flatten()?;
     let out = super::map::reduce(call).ok()?.outputs.first()?.shape.clone()?;
-    (out.iter().product::<usize>() == 1).then(|| Some(vec![Tensor::from_i64(&out, &[x.to_i64()?.iter().product()])]))?
+    let product = x.to_i64()?.into_iter().try_fold(1i64, i64::checked_mul)?;
+    (out.iter().product::<usize>() == 1).then(|| Some(vec![from_ints(x.dtype(), &out, &[product])?]))?
 }
 
 /// An elementwise function of two numbers, on integers and on reals.
@@ -126,10 +136,10 @@ pub(super) fn binary(
 ) -> Option<Vec<Tensor>> {
     let [Some(a), Some(b)] = inputs else { return None };
     let shape = super::layout::broadcast(&[a.shape(), b.shape()]).ok()?;
-    if a.dtype() == DataType::Int64 {
+    if is_integer(a.dtype()) {
         let (x, y) = (spread(&a.to_i64()?, a.shape(), &shape), spread(&b.to_i64()?, b.shape(), &shape));
         let out = x.iter().zip(&y).map(|(&x, &y)| ints(x, y)).collect::<Option<Vec<_>>>()?;
-        return Some(vec![Tensor::from_i64(&shape, &out)]);
+        return Some(vec![from_ints(a.dtype(), &shape, &out)?]);
     }
     let (x, y) = (spread(&a.to_f64()?, a.shape(), &shape), spread(&b.to_f64()?, b.shape(), &shape));
     let out: Vec<f64> = x.iter().zip(&y).map(|(&x, &y)| reals(x, y)).collect();
@@ -140,7 +150,7 @@ pub(super) fn binary(
 pub(super) fn compare(inputs: &[Option<&Tensor>], holds: fn(f64, f64) -> bool) -> Option<Vec<Tensor>> {
     let [Some(a), Some(b)] = inputs else { return None };
     let shape = super::layout::broadcast(&[a.shape(), b.shape()]).ok()?;
-    let (x, y) = (spread(&a.to_f64()?, a.shape(), &shape), spread(&b.to_f64()?, b.shape(), &shape));
+    let (x, y) = (spread(&reals(a)?, a.shape(), &shape), spread(&reals(b)?, b.shape(), &shape));
     let out: Vec<f64> = x.iter().zip(&y).map(|(&x, &y)| f64::from(u8::from(holds(x, y)))).collect();
     Some(vec![Tensor::from_f64(DataType::Bool, &shape, &out)?])
 }
@@ -148,8 +158,65 @@ pub(super) fn compare(inputs: &[Option<&Tensor>], holds: fn(f64, f64) -> bool) -
 /// An elementwise function of one number.
 pub(super) fn unary(inputs: &[Option<&Tensor>], f: fn(f64) -> f64) -> Option<Vec<Tensor>> {
     let x = inputs.first().copied().flatten()?;
-    let out: Vec<f64> = x.to_f64()?.into_iter().map(f).collect();
+    let out: Vec<f64> = reals(x)?.into_iter().map(f).collect();
     Some(vec![Tensor::from_f64(x.dtype(), x.shape(), &out)?])
+}
+
+/// `Mod`: the result has the sign of the divisor, with `fmod` that of the dividend.
+pub(super) fn evaluate_mod(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
+    match call.int("fmod", 0) {
+        0 => binary(
+            inputs,
+            |a, b| {
+                let r = a.checked_rem(b)?;
+                Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r })
+            },
+            |a, b| a - b * (a / b).floor(),
+        ),
+        _ => binary(inputs, i64::checked_rem, |a, b| a % b),
+    }
+}
+
+/// The larger number, or NaN where either is none.
+pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+/// The smaller number, or NaN where either is none.
+pub(super) fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a < b { a } else { b }
+}
+
+fn is_integer(dtype: DataType) -> bool {
+    use DataType::*;
+    matches!(dtype, Int64 | Int32 | Int16 | Int8 | Uint8 | Uint16 | Uint32)
+}
+
+/// Integers in a type that holds all of them: what becomes of others is up to the runtime.
+fn from_ints(dtype: DataType, shape: &[usize], values: &[i64]) -> Option<Tensor> {
+    if dtype == DataType::Int64 {
+        return Some(Tensor::from_i64(shape, values));
+    }
+    let (least, most) = match dtype {
+        DataType::Int32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        DataType::Uint8 => (0, i64::from(u8::MAX)),
+        DataType::Int8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        _ => return None,
+    };
+    let reals: Vec<f64> = values.iter().map(|&v| v as f64).collect();
+    if values.iter().any(|v| !(least..=most).contains(v)) {
+        return None;
+    }
+    Tensor::from_f64(dtype, shape, &reals)
+}
+
+/// Content as reals; `None` for integers that a real of 64 bits does not hold.
+fn reals(t: &Tensor) -> Option<Vec<f64>> {
+    let exact = |v: &i64| v.unsigned_abs() <= 1 << 53;
+    if matches!(t.dtype(), DataType::Int64 | DataType::Uint64) && !t.to_i64()?.iter().all(exact) {
+        return None;
+    }
+    t.to_f64()
 }
 
 fn spread<T: Copy>(data: &[T], shape: &[usize], to: &[usize]) -> Vec<T> {
