@@ -182,13 +182,18 @@ fn judge(summary: &Summary, plan: Option<&Plan>, judging: Judging) -> Result<(),
 fn words(told: &Told, width: Option<u16>) -> String {
     let summary = told.summary;
     let mut out = format!("{} -> {}\n", told.input, told.output);
-    for pass in &summary.passes {
+    let (idle, busy): (Vec<_>, Vec<_>) = summary.passes.iter().partition(|p| p.changes == 0 && p.remarks.is_empty());
+    for pass in busy {
         let remarks = match pass.remarks.len() {
             0 => String::new(),
             1 => " (1 remark)".to_owned(),
             n => format!(" ({n} remarks)"),
         };
         out += &format!("  {}: {}{remarks}\n", pass.pass, pass.summary);
+    }
+    if !idle.is_empty() {
+        let names: Vec<&str> = idle.iter().map(|p| &p.pass[..]).collect();
+        out += &format!("  nothing to do: {}\n", names.join(", "));
     }
     let mut table = |table: crate::report::Table| {
         out.push('\n');

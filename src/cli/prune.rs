@@ -22,12 +22,13 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    choice: Choice,
-    #[command(flatten)]
     judging: Judging,
     /// Write the summary that is printed: as JSON where the name ends in .json, else as text
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    // Last, for its heading is that of all that follows.
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// What goes, and by which criterion.

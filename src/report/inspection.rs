@@ -227,8 +227,11 @@ impl GroupLine {
                 Some(node) => format!("pinned by {node} ({})", pin.rule),
                 None => format!("pinned ({})", pin.rule),
             },
-            (n, _) if n < self.channels => format!("{n} of {} channels can go", self.channels),
-            (n, _) => format!("{n} channels can go"),
+            (n, _) => {
+                let of = if n < self.channels { format!(" of {}", self.channels) } else { String::new() };
+                let asked = if self.kind == "conv" { "" } else { " (--dense)" };
+                format!("{n}{of} channels can go{asked}")
+            }
         }
     }
 }

@@ -147,7 +147,11 @@ impl Summary {
 
 /// The outcome of a verification in a sentence.
 pub fn verification_text(verified: &Verified) -> String {
-    let error = verified.max_relative_error.map(|e| format!("{e:.1e}")).unwrap_or_else(|| "unknown".to_owned());
+    let error = match verified.max_relative_error {
+        None => "unknown".to_owned(),
+        Some(0.0) => "0".to_owned(),
+        Some(e) => format!("{e:.1e}"),
+    };
     let reason = verified.reason.as_deref();
     match verified.outcome {
         Outcome::Equal => {
