@@ -257,10 +257,13 @@ fn bad_files_are_named_with_the_cause() {
     case.model("bare.onnx", &changed(bare));
     case.model("cycle.onnx", &changed(|g| g.node[0].input[0] = "c".into()));
     case.model("missing.onnx", &changed(|g| g.initializer.retain(|t| t.name() != "w2")));
-    case.model("misfit.onnx", &changed(|g| {
-        let w2 = g.initializer.iter_mut().find(|t| t.name() == "w2").unwrap();
-        w2.dims = vec![12, 4, 3, 3];
-    }));
+    case.model(
+        "misfit.onnx",
+        &changed(|g| {
+            let w2 = g.initializer.iter_mut().find(|t| t.name() == "w2").unwrap();
+            w2.dims = vec![12, 4, 3, 3];
+        }),
+    );
     case.model("short.onnx", &changed(|g| g.initializer[0].dims[0] += 1));
     let mut future = parsed(CHAIN);
     future.opset_import = vec![OperatorSetIdProto { domain: None, version: Some(99) }];

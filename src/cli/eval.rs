@@ -43,7 +43,8 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let (x, y) = (array(&args.x)?, array(&args.y)?);
     let file = args.data.display().to_string();
     let labels = y.to_i64().ok_or_else(|| {
-        Failure::failed(format!("array '{}' holds {:?}, not whole numbers to use as labels", args.y, y.dtype())).of(&file)
+        Failure::failed(format!("array '{}' holds {:?}, not whole numbers to use as labels", args.y, y.dtype()))
+            .of(&file)
     })?;
     let options = Options { batch: args.batch.max(1), file, x: args.x, y: args.y };
     let bar = console.progress(0);

@@ -75,10 +75,8 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let pinned = |c: &usize| coupling.atoms.is_pinned(source.atoms[*c]);
     let channels = source.atoms.len();
     if let Some(c) = channel.filter(|&c| c >= channels) {
-        return Err(
-            Failure::usage(format!("node '{label}' has {channels} filters, numbered from 0: there is no {c}"))
-                .of(&loaded.name),
-        );
+        return Err(Failure::usage(format!("node '{label}' has {channels} filters, numbered from 0: there is no {c}"))
+            .of(&loaded.name));
     }
     let channel = channel.or_else(|| (0..channels).find(|c| !pinned(c))).unwrap_or(0);
     let Some(explanation) = explain(model, &coupling, node, channel) else {

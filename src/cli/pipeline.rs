@@ -142,7 +142,11 @@ pub fn finish(
     });
     let plan_text = plan.map(Plan::to_json);
     targets.write(&done.model, &loaded.map, plan_text, text.transpose()?, console)?;
-    if common.json { console.json(&told)? } else { console.text(&words(&told, console.width))? }
+    if common.json {
+        console.json(&told)?
+    } else {
+        console.text(&words(&told, console.width))?
+    }
     if let Some(verified) = summary.verified.as_ref().filter(|v| v.outcome == Verdict::Cannot) {
         console.warn(&crate::report::verification_text(verified));
     }

@@ -113,14 +113,16 @@ impl Choice {
 
 /// Every glob has to match a layer: one that matches nothing is a mistake that would go unnoticed.
 fn check_globs(options: &PruneOptions, loaded: &Loaded) -> Result<(), Failure> {
-    let globs = options.layers.iter().map(|(g, _)| ("--layer", g)).chain(options.exclude.iter().map(|g| ("--exclude", g)));
+    let globs =
+        options.layers.iter().map(|(g, _)| ("--layer", g)).chain(options.exclude.iter().map(|g| ("--exclude", g)));
     let model = &loaded.model;
     let mut layers: Option<Vec<String>> = None;
     for (option, text) in globs {
         let glob = Glob::new(text).map_err(|e| Failure::usage(format!("{option} '{text}' is not a glob: {e}")))?;
         let glob = glob.compile_matcher();
         let layers = layers.get_or_insert_with(|| {
-            let makes = |op: &str| op.contains("Conv") || matches!(op, "Gemm" | "MatMul" | "Einsum" | "LSTM" | "GRU" | "RNN");
+            let makes =
+                |op: &str| op.contains("Conv") || matches!(op, "Gemm" | "MatMul" | "Einsum" | "LSTM" | "GRU" | "RNN");
             model.walk().into_iter().filter(|&n| makes(model.node(n).op_type())).map(|n| model.label(n)).collect()
         });
         if !layers.iter().any(|l| glob.is_match(l)) {

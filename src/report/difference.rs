@@ -57,10 +57,7 @@ impl Difference {
     /// Compares two models whose shapes are known.
     pub fn new(before: (&Model, &[Shapes]), after: (&Model, &[Shapes])) -> Self {
         let (old, new) = (by_name(before.0), by_name(after.0));
-        let name = |model: &Model, n: NodeId| NodeName {
-            node: model.label(n),
-            op: model.node(n).op_type().to_owned(),
-        };
+        let name = |model: &Model, n: NodeId| NodeName { node: model.label(n), op: model.node(n).op_type().to_owned() };
         let only = |a: &Matched, b: &Matched, model: &Model| {
             a.order.iter().filter(|k| !b.nodes.contains_key(*k)).map(|k| name(model, a.nodes[k])).collect()
         };
@@ -72,9 +69,8 @@ impl Difference {
                 changed.push(NodeChange { node: key.0.clone(), op: after.0.node(n).op_type().to_owned(), changes });
             }
         }
-        let cost = |(model, shapes): (&Model, &[Shapes])| {
-            shapes.first().map(|s| analysis::cost(model, s)).unwrap_or_default()
-        };
+        let cost =
+            |(model, shapes): (&Model, &[Shapes])| shapes.first().map(|s| analysis::cost(model, s)).unwrap_or_default();
         let (a, b) = (cost(before), cost(after));
         Self {
             model: model_changes(before.0, after.0),

@@ -213,7 +213,9 @@ impl Inspection {
         if self.prunable_dense.of > 0 {
             out.push(line(&self.prunable_dense, "groups of other layers (--dense)"));
         }
-        out.extend(self.assumed.as_ref().map(|a| format!("assumed for symbolic dimensions: {a}; --input-shape sets them")));
+        out.extend(
+            self.assumed.as_ref().map(|a| format!("assumed for symbolic dimensions: {a}; --input-shape sets them")),
+        );
         out
     }
 }

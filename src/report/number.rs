@@ -62,9 +62,10 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([999, 1000, 999_949, 999_950, 3_000_000_000].map(bytes), [
-            "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "3.0 GB"
-        ]);
+        assert_eq!(
+            [999, 1000, 999_949, 999_950, 3_000_000_000].map(bytes),
+            ["999 B", "1.0 kB", "999.9 kB", "1.0 MB", "3.0 GB"]
+        );
         assert_eq!(Change([46246, 14886]).to_string(), "46,246 -> 14,886 (-67.8%)");
         assert_eq!(Change([0, 3]).relative(), "new");
         assert_eq!((percent(1, 8), percent(1, 0)), ("12.5%".to_owned(), "-".to_owned()));

@@ -76,11 +76,7 @@ impl Summary {
         plan: Option<&Plan>,
     ) -> Self {
         let (old, new) = (analysis::cost(before.0, before.1), analysis::cost(after.0, after.1));
-        let cost = Cost {
-            params: [old.params, new.params],
-            macs: [old.macs, new.macs],
-            bytes: [old.bytes, new.bytes],
-        };
+        let cost = Cost { params: [old.params, new.params], macs: [old.macs, new.macs], bytes: [old.bytes, new.bytes] };
         let mut layers = Vec::new();
         let mut untouched = Vec::new();
         if let Some(plan) = plan {
