@@ -193,8 +193,8 @@ impl Fixed {
                 }
                 let copies = |a: usize| target[a] == 0 && node.int("allowzero").unwrap_or(0) == 0;
                 // What is left for -1 does not depend on extents that are copied.
-                let rest = stated.iter().all(|&f| f)
-                    && (0..from.len()).all(|a| from[a] || (a < target.len() && copies(a)));
+                let rest =
+                    stated.iter().all(|&f| f) && (0..from.len()).all(|a| from[a] || (a < target.len() && copies(a)));
                 let extent = |a: usize| match target[a] {
                     _ if !stated[a] => Some(false),
                     -1 => Some(rest),
