@@ -4,7 +4,7 @@ use super::coupling::{Coupling, Source};
 use super::infer::Shapes;
 use crate::ir::{Def, Model, ValueId};
 use crate::onnx::tensor::Tensor;
-use crate::ops::{self, Action, Call, Effect, Fact};
+use crate::ops::{self, Action, Call, Effect};
 
 /// The content of a value that is computed from constants alone. Nothing is copied for a stored constant.
 /// `None` where a node on the way cannot be evaluated.
@@ -19,7 +19,7 @@ pub fn evaluate_constant(model: &Model, shapes: &Shapes, value: ValueId) -> Opti
     let node = model.node(n);
     let effect: &Effect = shapes.effect(n)?.as_ref().ok()?;
     let (row, version) = ops::lookup(model, node).ok()?;
-    let facts: Vec<Option<&Fact>> = node.inputs().iter().map(|i| shapes.fact((*i)?)).collect();
+    let facts = shapes.inputs(node);
     let inputs: Vec<Option<Tensor>> =
         node.inputs().iter().map(|i| i.and_then(|v| evaluate_constant(model, shapes, v))).collect();
     if node.inputs().iter().zip(&inputs).any(|(i, t)| i.is_some() && t.is_none()) {

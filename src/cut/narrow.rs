@@ -3,7 +3,7 @@
 use super::{Misfit, patch};
 use crate::analysis::{Atom, Coupling, Origin};
 use crate::ir::{Model, NodeId, ValueId};
-use crate::ops::{self, Call, Fact, Narrow};
+use crate::ops::{self, Call, Narrow};
 use std::collections::BTreeSet;
 
 /// Narrows every node that lost channels.
@@ -63,7 +63,7 @@ impl Cutter<'_> {
     fn with_call<T>(&self, f: impl FnOnce(&Call) -> T) -> T {
         let node = self.old.node(self.node);
         let shapes = &self.coupling.worlds[0].shapes;
-        let inputs: Vec<Option<&Fact>> = node.inputs().iter().map(|i| shapes.fact((*i)?)).collect();
+        let inputs = shapes.inputs(node);
         f(&Call { node, version: self.version, inputs: &inputs })
     }
 
