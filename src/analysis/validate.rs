@@ -39,11 +39,9 @@ pub fn validate(model: &Model, worlds: &[Shapes]) -> Result<(), Invalid> {
         return Err(Invalid::Opset { found });
     }
     for value in model.constants() {
-        match model.constant(value).map(Tensor::from_proto) {
-            Some(Err(e @ (TensorError::Payload { .. } | TensorError::Shape { .. }))) => {
-                return Err(Invalid::Payload(e));
-            }
-            _ => {}
+        let content = model.constant(value).map(Tensor::from_proto);
+        if let Some(Err(e @ (TensorError::Payload { .. } | TensorError::Shape { .. }))) = content {
+            return Err(Invalid::Payload(e));
         }
     }
     let Some(first) = worlds.first() else { return Ok(()) };

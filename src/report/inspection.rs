@@ -194,8 +194,9 @@ impl Inspection {
     /// Sentences with the totals.
     pub fn totals(&self) -> Vec<String> {
         let mut out = vec![format!(
-            "{} nodes, {} parameters, {} MACs for one item, {} of constants",
+            "{} node{}, {} parameters, {} MACs for one item, {} of constants",
             count(self.nodes as u64),
+            if self.nodes == 1 { "" } else { "s" },
             count(self.params),
             count(self.macs),
             super::bytes(self.bytes)
