@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 pub struct Cost {
     /// Learned numbers: weights, biases, scales and shifts; running statistics not, as the literature counts.
     pub params: u64,
+    /// Running means and variances; some counts in the literature include them.
+    pub statistics: u64,
     /// Multiply-accumulates of convolutions and matrix products, for one item of the batch.
     pub macs: u64,
     /// Stored constants, in bytes.
@@ -38,7 +40,9 @@ pub fn node_costs(model: &Model, shapes: &Shapes) -> Vec<(NodeId, Cost)> {
             // Mean and variance are statistics, integers of 32 bits and more are shapes, indices or biases in units
             // of a quantised product.
             let statistic = node.op_type() == "BatchNormalization" && i >= 3;
-            if !statistic && !matches!(dtype, DataType::Int64 | DataType::Bool | DataType::String) {
+            if statistic {
+                cost.statistics += elements;
+            } else if !matches!(dtype, DataType::Int64 | DataType::Bool | DataType::String) {
                 cost.params += elements;
             }
         }
@@ -53,6 +57,7 @@ pub fn node_costs(model: &Model, shapes: &Shapes) -> Vec<(NodeId, Cost)> {
 pub fn cost(model: &Model, shapes: &Shapes) -> Cost {
     node_costs(model, shapes).into_iter().fold(Cost::default(), |a, (_, b)| Cost {
         params: a.params + b.params,
+        statistics: a.statistics + b.statistics,
         macs: a.macs.saturating_add(b.macs),
         bytes: a.bytes + b.bytes,
     })

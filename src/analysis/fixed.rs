@@ -152,7 +152,8 @@ impl Fixed {
                 (0..rank).map(|a| complete && extent(a)).collect()
             }
             Action::Layout { input, outputs } => {
-                if !parameters(&|i| i == *input) {
+                // A target shape states each extent for itself.
+                if node.op_type() != "Reshape" && !parameters(&|i| i == *input) {
                     return none;
                 }
                 self.layout_extents(node, flags(*input), outputs.get(i).map_or(&[], Vec::as_slice)).unwrap_or_default()
@@ -179,14 +180,23 @@ impl Fixed {
     fn layout_extents(&self, node: &Node, from: &[bool], steps: &[step::Step]) -> Option<Vec<bool>> {
         match node.op_type() {
             "Reshape" => {
-                let target = match node.ints("shape") {
-                    Some(t) => t.to_vec(),
-                    None => self.value(node.input(1)?)?.to_i64()?,
+                let (target, stated) = match node.ints("shape") {
+                    Some(t) => (t.to_vec(), vec![true; t.len()]),
+                    None => {
+                        let v = node.input(1)?;
+                        let target = self.shapes.fact(v)?.value.as_ref()?.to_i64()?;
+                        (target, self.content[v.index()].clone())
+                    }
                 };
+                if stated.len() != target.len() {
+                    return None;
+                }
                 let copies = |a: usize| target[a] == 0 && node.int("allowzero").unwrap_or(0) == 0;
                 // What is left for -1 does not depend on extents that are copied.
-                let rest = (0..from.len()).all(|a| from[a] || (a < target.len() && copies(a)));
+                let rest =
+                    stated.iter().all(|&f| f) && (0..from.len()).all(|a| from[a] || (a < target.len() && copies(a)));
                 let extent = |a: usize| match target[a] {
+                    _ if !stated[a] => Some(false),
                     -1 => Some(rest),
                     _ if copies(a) => from.get(a).copied(),
                     _ => Some(true),
@@ -198,6 +208,28 @@ impl Fixed {
                 let axis = usize::try_from(if axis < 0 { axis + from.len() as i64 } else { axis }).ok()?;
                 let (outer, inner) = from.split_at_checked(axis)?;
                 Some(vec![outer.iter().all(|&f| f), inner.iter().all(|&f| f)])
+            }
+            // Axes of extent 1 come or go; the others keep their order.
+            "Squeeze" | "Unsqueeze" => {
+                let grown = node.op_type() == "Unsqueeze";
+                let named = match node.ints("axes") {
+                    Some(axes) => axes.to_vec(),
+                    None => self.value(node.input(1)?)?.to_i64()?,
+                };
+                let rank = from.len() + if grown { named.len() } else { 0 };
+                let at = |a: i64| usize::try_from(if a < 0 { a + rank as i64 } else { a }).ok();
+                let axes: Vec<usize> = named.into_iter().map(at).collect::<Option<_>>()?;
+                let mut old = from.iter().copied();
+                if grown {
+                    return (0..rank).map(|a| if axes.contains(&a) { Some(true) } else { old.next() }).collect();
+                }
+                Some((0..rank).filter(|a| !axes.contains(a)).map(|a| from[a]).collect())
+            }
+            "Gather" => {
+                let axis = node.int("axis").unwrap_or(0);
+                let axis = usize::try_from(if axis < 0 { axis + from.len() as i64 } else { axis }).ok()?;
+                let places = &self.extents[node.input(1)?.index()];
+                Some([from.get(..axis)?, places, from.get(axis + 1..)?].concat())
             }
             _ => steps.iter().try_fold(from.to_vec(), |flags, step| match step {
                 step::Step::Permute(perm) => perm.iter().map(|&p| flags.get(p).copied()).collect(),
@@ -287,7 +319,7 @@ mod tests {
         assert_eq!(value("target"), None);
         let extents = |name| fixed.extents[named(&model, name).index()].clone();
         assert_eq!(extents("c"), [false, true, true, true]);
-        assert_eq!(extents("r"), [false, false, false]);
+        assert_eq!(extents("r"), [false, true, false]);
         assert_eq!(extents("f"), [false, true]);
         assert_eq!(fixed.content[named(&model, "su").index()], [false, true, false, true]);
         assert_eq!(fixed.content[named(&model, "target").index()], [false, true, true]);
