@@ -151,9 +151,8 @@ fn without_weights(model: &Model, coupling: &Coupling) -> Vec<Group> {
 }
 
 fn depthwise(c: &crate::ops::Contraction) -> bool {
-    c.operands.iter().any(|o| {
-        o.input == 1
-            && o.letters.iter().zip(&o.shape).any(|(&l, &d)| l == 'c' && d == 1)
+    c.operands.iter().skip(1).any(|o| {
+        o.letters.iter().zip(&o.shape).any(|(&l, &d)| l == 'c' && d == 1)
             && o.letters.iter().zip(&o.shape).any(|(&l, &d)| l == 'g' && d > 1)
     })
 }

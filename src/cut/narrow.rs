@@ -1,7 +1,7 @@
 //! Attributes and parameters that state a number of channels follow the cut.
 
 use super::{Misfit, patch};
-use crate::analysis::{Atom, Coupling, Origin};
+use crate::analysis::{Atom, Coupling, Origin, contraction};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::ops::{self, Call, Narrow};
 use std::collections::BTreeSet;
@@ -86,7 +86,11 @@ impl Cutter<'_> {
         }
         // Channels on the side that the weight states in full, over channels of one group on the other.
         let whole = if node.op_type() == "ConvTranspose" { node.output(0) } else { node.input(0) };
-        let (channels, weight) = (self.counts(whole)?, self.counts(node.input(1))?);
+        let weight = match self.coupling.worlds[0].shapes.effect(self.node) {
+            Some(Ok(effect)) => contraction(effect).and_then(|c| node.input(c.operands.get(1)?.input)),
+            _ => None,
+        };
+        let (channels, weight) = (self.counts(whole)?, self.counts(weight)?);
         if weight[1] == 0 || channels[1] % weight[1] != 0 {
             return Err(format!("{} channels do not divide into groups of {}", channels[1], weight[1]));
         }
