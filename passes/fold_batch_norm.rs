@@ -39,7 +39,7 @@
 //! y = BatchNormalization (c, g, b, m, v)     ->
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::{infer_all, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
@@ -94,7 +94,7 @@ impl Pass for FoldBatchNorm {
                 Err(Refused { rule, text }) => remarks.push(Remark::at(model, n, rule, text)),
             }
         }
-        let summary = format!("folded {changes} batch normalisations");
+        let summary = format!("folded {}", counted(changes, "batch normalisation"));
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
 }

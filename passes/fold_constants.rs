@@ -28,7 +28,7 @@
 //! - `max-growth=BYTES`: by how much one fold may grow the file (default 65536: tables of positions and masks of
 //!   windows pass, broadcasts of whole feature maps do not).
 //! - `max-total-growth=BYTES`: by how much all folds together may (default 4194304).
-//! - `dequantize`: fold `DequantizeLinear` and `QuantizeLinear` of constants as well.
+//! - `dequantize`: fold `DequantizeLinear` of constants as well.
 //!
 //! # Example
 //!
@@ -38,7 +38,7 @@
 //! h = Div (c, two)
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::{Fixed, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor, bits_per_element};
@@ -122,12 +122,16 @@ impl Pass for FoldConstants {
         }
         model.remove_nodes(&dead);
         model.remove_initializers(&dying);
-        let summary = format!(
-            "folded {} nodes into {changes} constants, stored constants {} by {} bytes",
-            dead.len(),
-            if growth < 0 { "shrink" } else { "grow" },
-            growth.abs()
-        );
+        let summary = match changes {
+            0 => "nothing to fold".to_owned(),
+            _ => format!(
+                "folded {} into {}, {} bytes {}",
+                counted(dead.len(), "node"),
+                counted(changes, "constant"),
+                growth.abs(),
+                if growth > 0 { "more" } else { "less" }
+            ),
+        };
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
 }
@@ -215,7 +219,7 @@ impl<'a> Folder<'a> {
     fn admit(&self, n: NodeId, known: bool) -> Result<(), Refused> {
         let node = self.model.node(n);
         let op = node.op_type();
-        if matches!(op, "DequantizeLinear" | "QuantizeLinear") && !self.options.dequantize {
+        if op == "QuantizeLinear" || (op == "DequantizeLinear" && !self.options.dequantize) {
             return Err(Refused { rule: "quantised", text: format!("{op} of constants is kept") });
         }
         let no = |text: String| Err(Refused { rule: "operator", text });
