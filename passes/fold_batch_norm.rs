@@ -39,7 +39,7 @@
 //! y = BatchNormalization (c, g, b, m, v)     ->
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::{infer_all, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
@@ -94,7 +94,7 @@ impl Pass for FoldBatchNorm {
                 Err(Refused { rule, text }) => remarks.push(Remark::at(model, n, rule, text)),
             }
         }
-        let summary = format!("folded {changes} batch normalisations");
+        let summary = format!("folded {}", counted(changes, "batch normalisation"));
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
 }
@@ -158,7 +158,7 @@ fn fold(
         return refuse("shape", "the product is not known to be a matrix");
     }
     let axis = Axis::of(model, layer, tensor.shape(), scale.len())?;
-    let filters = stored_as(&tensor, &axis.scaled(&values(&tensor)?, &scale), "weight")?;
+    let filters = axis.scaled(&tensor, &scale)?;
 
     let old = match node.input(2) {
         Some(b) => Some((b, constant(model, b, "bias")?)),
@@ -289,15 +289,6 @@ fn values(t: &Tensor) -> Result<Vec<f64>, Refused> {
     values.ok_or_else(|| Refused { rule: "weight-type", text: format!("the layer computes in {:?}", t.dtype()) })
 }
 
-/// `values` in the type and shape of `like`, unless the type is too small for them.
-fn stored_as(like: &Tensor, values: &[f64], what: &str) -> Result<Tensor, Refused> {
-    let Some(tensor) = Tensor::from_f64(like.dtype(), like.shape(), values) else {
-        return refuse("weight-type", format!("the {what} is of type {:?}", like.dtype()));
-    };
-    finite(&tensor, what)?;
-    Ok(tensor)
-}
-
 fn finite(tensor: &Tensor, what: &str) -> Result<(), Refused> {
     if tensor.to_f64().is_none_or(|v| v.iter().any(|x| !x.is_finite())) {
         return refuse("overflow", format!("the folded {what} does not fit {:?}", tensor.dtype()));
@@ -316,7 +307,7 @@ fn spread(bias: &[f64], shape: &[usize], channels: usize, op: &str) -> Result<Ve
 }
 
 /// Where a weight keeps its output channels: element `i` belongs to channel
-/// `(i / outer_run) / rows * per_group + (i / run) % per_group`.
+/// `(i / outer_run) / rows * per_group + (i / run) % per_group`, the first term counting groups.
 struct Axis {
     run: usize,
     per_group: usize,
@@ -347,8 +338,38 @@ impl Axis {
         Ok(Self { run: run(axis), per_group, rows, outer_run: run(0) })
     }
 
-    fn scaled(&self, values: &[f64], scale: &[f64]) -> Vec<f64> {
-        let channel = |i: usize| (i / self.outer_run) / self.rows * self.per_group + (i / self.run) % self.per_group;
-        values.iter().enumerate().map(|(i, v)| v * scale[channel(i)]).collect()
+    /// The weight with every channel multiplied by its scale, in its own type.
+    fn scaled(&self, weight: &Tensor, scale: &[f64]) -> Result<Tensor, Refused> {
+        // Runs of elements share a channel.
+        let channel = |run: usize| {
+            let i = run * self.run;
+            (i / self.outer_run) / self.rows * self.per_group + run % self.per_group
+        };
+        if weight.dtype() == DataType::Float {
+            // Weights take hundreds of megabytes: one copy, the new one, and no other.
+            let (from, _) = weight.data().as_chunks::<4>();
+            let mut data = vec![0; weight.data().len()];
+            let (to, _) = data.as_chunks_mut::<4>();
+            for (run, (to, from)) in to.chunks_mut(self.run).zip(from.chunks(self.run)).enumerate() {
+                let s = scale[channel(run)];
+                let mut fits = true;
+                for (to, from) in to.iter_mut().zip(from) {
+                    let scaled = (f64::from(f32::from_le_bytes(*from)) * s) as f32;
+                    fits &= scaled.is_finite();
+                    *to = scaled.to_le_bytes();
+                }
+                if !fits {
+                    return refuse("overflow", "the folded weight does not fit Float");
+                }
+            }
+            return Ok(Tensor::new(weight.dtype(), weight.shape().to_vec(), data.into()).expect("as many bytes"));
+        }
+        let values: Vec<f64> =
+            values(weight)?.iter().enumerate().map(|(i, v)| v * scale[channel(i / self.run)]).collect();
+        let Some(scaled) = Tensor::from_f64(weight.dtype(), weight.shape(), &values) else {
+            return refuse("weight-type", format!("the weight is of type {:?}", weight.dtype()));
+        };
+        finite(&scaled, "weight")?;
+        Ok(scaled)
     }
 }
