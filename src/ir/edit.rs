@@ -1,7 +1,7 @@
 //! Every change of a model's edges. Nothing outside this file connects, disconnects, adds or removes.
 
 use super::model::{Def, Model, Node, Port, Value};
-use super::{GraphId, NodeId, ValueId, order};
+use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor::Tensor;
 use std::collections::{BTreeSet, HashSet};
@@ -219,10 +219,13 @@ impl Model {
             if let Def::Node(n, _) = self.value(v).def
                 && live_nodes.insert(n)
             {
-                queue.extend(order::reads(self, n));
+                let node = self.node(n);
+                queue.extend(node.inputs().iter().flatten());
+                // Of what its bodies read only that is live from which their outputs follow.
+                let bodies = node.bodies().iter().map(|b| self.graph(b.graph));
+                queue.extend(bodies.flat_map(|g| g.outputs.iter().map(|p| p.value)));
             }
         }
-        // A live node's bodies are swept by their own outputs, which `order::reads` has already queued.
         let mut removed = (0, 0);
         for g in self.live_graphs() {
             let nodes = std::mem::take(&mut self.graphs[g.index()].nodes);
