@@ -8,7 +8,7 @@
 //! the removal means, so the two models compute the same function, and any difference is a bug of the rewrite.
 
 use crate::analysis::{Sizes, fed_inputs, infer_all};
-use crate::ir::Model;
+use crate::ir::{Model, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
 use crate::plan::{Outcome, Plan, ReadCut, Verified};
 use crate::run::{CannotRun, Runner, random_inputs};
@@ -63,22 +63,55 @@ pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) 
 /// The original with everything set to zero that the plan's contractions stop reading.
 pub fn mask(original: &Model, reads: &[ReadCut]) -> Result<Model, PlanMisfit> {
     let mut masked = original.clone();
-    let by_name: BTreeMap<&str, crate::ir::ValueId> =
+    let by_name: BTreeMap<&str, ValueId> =
         original.constants().map(|v| (original.value(v).name(), v)).collect();
     let mut positions: BTreeMap<&str, Vec<(usize, &[usize])>> = BTreeMap::new();
     for read in reads {
         positions.entry(&read.tensor).or_default().push((read.axis, &read.removed));
     }
+    let uses = original.uses();
     for (name, axes) in positions {
         let value = *by_name.get(name).ok_or_else(|| PlanMisfit(format!("it has no constant '{name}'")))?;
         let tensor = original.constant(value).and_then(|t| Tensor::from_proto(t).ok());
         let zeroed = axes.iter().try_fold(tensor, |t, (axis, at)| Some(t?.zeroed(*axis, at)));
-        let tensor = zeroed.flatten().ok_or_else(|| {
+        let mut tensor = zeroed.flatten().ok_or_else(|| {
             PlanMisfit(format!("the constant '{name}' does not have the axes and positions that are to be zeroed"))
         })?;
+        if let Some((axis, points)) = zero_points(original, &uses, value) {
+            let shifted = with_zero_points(&tensor, &axes, axis, &points);
+            tensor = shifted.ok_or_else(|| PlanMisfit(format!("the constant '{name}' does not fit its zero point")))?;
+        }
         masked.set_constant(value, &tensor);
     }
     Ok(masked)
+}
+
+/// Where a constant is read through a zero point, which is no zero: its axis and its values.
+fn zero_points(model: &Model, uses: &Uses, value: ValueId) -> Option<(usize, Vec<f64>)> {
+    let &(n, _) = uses.readers(value).iter().find(|&&(n, i)| {
+        i == 0 && model.node(n).is_standard() && model.node(n).op_type() == "DequantizeLinear"
+    })?;
+    let points = Tensor::from_proto(model.constant(model.node(n).input(2)?)?).ok()?.to_f64()?;
+    let rank = model.constant(value)?.dims.len() as i64;
+    let axis = model.node(n).int("axis").unwrap_or(1);
+    let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+    points.iter().any(|&p| p != 0.0).then_some((axis, points))
+}
+
+/// Stores what dequantises to zero at the positions named for each axis.
+fn with_zero_points(tensor: &Tensor, at: &[(usize, &[usize])], axis: usize, points: &[f64]) -> Option<Tensor> {
+    let shape = tensor.shape();
+    let coordinate = |i: usize, axis: usize| i / shape[axis + 1..].iter().product::<usize>() % shape[axis];
+    if points.len() > 1 && shape.get(axis) != Some(&points.len()) {
+        return None;
+    }
+    let mut values = tensor.to_f64()?;
+    for (i, v) in values.iter_mut().enumerate() {
+        if at.iter().any(|(axis, removed)| removed.contains(&coordinate(i, *axis))) {
+            *v = points[if points.len() > 1 { coordinate(i, axis) } else { 0 }];
+        }
+    }
+    Tensor::from_f64(tensor.dtype(), shape, &values)
 }
 
 /// Largest difference over all outputs, each relative to its own magnitude, and the tolerance that applies.
