@@ -9,6 +9,7 @@ mod flow;
 mod group;
 mod infer;
 mod label;
+mod mask;
 mod size;
 mod validate;
 mod weight;
