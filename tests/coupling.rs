@@ -4,8 +4,8 @@
 //! `# secateur: prune=...` are the options, `seed=...` fills the weights. The snapshot beside the fixture shows the
 //! model before and after, each group's verdict and what the plan says is no longer read. Asserted, never recorded:
 //! the pruned model computes what the original computes with these reads set to zero, within 1e-4 of the largest
-//! output. With `pinned` nothing may be removed, otherwise something must be; `run=no` is for models that cannot be
-//! run in this process, and that they indeed cannot is asserted too.
+//! output. With `pinned=GROUP` nothing may be removed and that group must be pinned, otherwise something must go; `run=no`
+//! is for models that cannot be run in this process, and that they indeed cannot is asserted too.
 
 mod fixture;
 
@@ -36,9 +36,11 @@ fn check(fixture: &Fixture) {
 
     let removed: usize = plan.groups.iter().map(|g| g.removed.len()).sum();
     match fixture.directive("pinned") {
-        Some(_) => {
+        Some(id) => {
             assert_eq!(removed, 0, "{path}: something was removed\n{report}");
-            assert!(plan.groups.iter().any(|g| g.verdict == VerdictKind::Pinned), "{path}: nothing is pinned\n{report}");
+            let group = plan.groups.iter().find(|g| g.id == id).unwrap_or_else(|| panic!("{path}: no group {id}"));
+            assert_eq!(group.verdict, VerdictKind::Pinned, "{path}: {id}\n{report}");
+            assert!(group.reason.is_some(), "{path}: {id} is pinned without a reason");
             assert_eq!(after, fixture.model.export(), "{path}: changed, though nothing was removed");
         }
         None => {
@@ -70,6 +72,10 @@ fn describe(plan: &Plan, out: &mut String) {
         if let Some(reason) = &group.reason {
             let node = reason.node.as_deref().unwrap_or("-");
             writeln!(out, "  {node}: {}: {}", reason.rule, reason.text).unwrap();
+        }
+        // Which representation was taken is another test's business; what is said of pinned filters is this one's.
+        for note in group.note.iter().filter(|note| note.contains("pinned")) {
+            writeln!(out, "  {note}").unwrap();
         }
         for member in &group.members {
             let tensor = member.tensor.as_deref().unwrap_or("-");
