@@ -63,7 +63,10 @@ fn dcase21_net() {
     let quarter = cost_of(&pruned(&model, "ratio=0.25, exclude=conv3").0);
     assert_eq!(saved(whole.macs, quarter.macs), "41.41");
     let half = cost_of(&pruned(&model, "ratio=0.5, exclude=conv3").0);
-    assert_eq!((saved(params(whole), params(half)).as_str(), saved(whole.macs, half.macs).as_str()), ("48.49", "71.88"));
+    assert_eq!(
+        (saved(params(whole), params(half)).as_str(), saved(whole.macs, half.macs).as_str()),
+        ("48.49", "71.88")
+    );
 }
 
 #[test]

@@ -65,9 +65,8 @@ fn passes_neither_read_nor_write_files_nor_know_the_command_line() {
     let ours = sources().filter(|(path, _)| path.starts_with("passes"));
     let offenders: Vec<String> = ours
         .flat_map(|(path, text)| {
-            let found: Vec<String> = uses(&text, BEYOND_PASSES)
-                .map(|(line, code)| format!("{}:{line}: {code}", path.display()))
-                .collect();
+            let found: Vec<String> =
+                uses(&text, BEYOND_PASSES).map(|(line, code)| format!("{}:{line}: {code}", path.display())).collect();
             found
         })
         .collect();

@@ -45,7 +45,8 @@ fn a_plan_that_reads_other_channels_is_found_out() {
         assert_eq!(outcome(&fixture.model, &model, &plan), Outcome::Equal, "{name}");
         for i in 0..plan.reads.len() {
             let mut other = plan.clone();
-            let extent = *plan.tensors.iter().filter(|t| t.name == plan.reads[i].tensor).map(|t| &t.size).max().unwrap();
+            let extent =
+                *plan.tensors.iter().filter(|t| t.name == plan.reads[i].tensor).map(|t| &t.size).max().unwrap();
             let read = &mut other.reads[i];
             let kept = (0..extent).find(|c| !read.removed.contains(c)).unwrap();
             read.removed[0] = kept;

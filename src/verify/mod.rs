@@ -63,8 +63,7 @@ pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) 
 /// The original with everything set to zero that the plan's contractions stop reading.
 pub fn mask(original: &Model, reads: &[ReadCut]) -> Result<Model, PlanMisfit> {
     let mut masked = original.clone();
-    let by_name: BTreeMap<&str, ValueId> =
-        original.constants().map(|v| (original.value(v).name(), v)).collect();
+    let by_name: BTreeMap<&str, ValueId> = original.constants().map(|v| (original.value(v).name(), v)).collect();
     let mut positions: BTreeMap<&str, Vec<(usize, &[usize])>> = BTreeMap::new();
     for read in reads {
         positions.entry(&read.tensor).or_default().push((read.axis, &read.removed));
@@ -88,9 +87,10 @@ pub fn mask(original: &Model, reads: &[ReadCut]) -> Result<Model, PlanMisfit> {
 
 /// Where a constant is read through a zero point, which is no zero: its axis and its values.
 fn zero_points(model: &Model, uses: &Uses, value: ValueId) -> Option<(usize, Vec<f64>)> {
-    let &(n, _) = uses.readers(value).iter().find(|&&(n, i)| {
-        i == 0 && model.node(n).is_standard() && model.node(n).op_type() == "DequantizeLinear"
-    })?;
+    let &(n, _) = uses
+        .readers(value)
+        .iter()
+        .find(|&&(n, i)| i == 0 && model.node(n).is_standard() && model.node(n).op_type() == "DequantizeLinear")?;
     let points = Tensor::from_proto(model.constant(model.node(n).input(2)?)?).ok()?.to_f64()?;
     let rank = model.constant(value)?.dims.len() as i64;
     let axis = model.node(n).int("axis").unwrap_or(1);
