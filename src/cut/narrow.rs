@@ -100,6 +100,10 @@ impl Cutter<'_> {
 
     fn target(&self, new: &mut Model, input: usize, attribute: &str) -> Result<(), String> {
         let node = self.old.node(self.node);
+        if node.input(input).is_none() && node.ints(attribute).is_none() {
+            // A Resize by scales states no extent.
+            return Ok(());
+        }
         let after = self.counts(node.output(0))?;
         let before = self.shape(node.output(0));
         let from_attribute = node.ints(attribute).map(<[i64]>::to_vec);

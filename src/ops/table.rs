@@ -176,7 +176,7 @@ pub(super) static ROWS: &[Row] = &[
     row("ReduceProd", map::reduce).eval(Custom(values::evaluate_reduce_prod)),
     row("ReduceSum", map::reduce),
     row("ReduceSumSquare", map::reduce),
-    row("Resize", map::resize).since(10),
+    row("Resize", map::resize).since(10).narrow(target(3, "")),
     row("Upsample", map::resize).since(7),
     // Quantisation.
     row("DequantizeLinear", map::quantize).since(10).eval(Custom(values::evaluate_dequantize)),
