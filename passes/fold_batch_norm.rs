@@ -43,7 +43,6 @@ use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark}
 use crate::analysis::{infer_all, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
-use std::cell::OnceCell;
 
 /// Folds batch normalisation into weights.
 #[derive(Debug, Clone, Default)]
@@ -75,12 +74,9 @@ impl Pass for FoldBatchNorm {
         // asked for; the snapshot stays good.
         let uses = model.uses();
         // Only products of unknown rank ask for shapes. Values keep their ids, so the answer stays good as well.
-        let original = model.clone();
-        let shapes = OnceCell::new();
-        let rank = |v: Option<ValueId>| {
-            let shapes = shapes.get_or_init(|| infer_all(&original, &context.sizes).swap_remove(0));
-            shapes.shape(v?).map(<[usize]>::len)
-        };
+        let asked = model.walk().into_iter().any(|n| model.node(n).op_type() == "MatMul");
+        let shapes = asked.then(|| infer_all(model, &context.sizes).swap_remove(0));
+        let rank = |v: Option<ValueId>| shapes.as_ref()?.shape(v?).map(<[usize]>::len);
         for n in model.walk() {
             let node = model.node(n);
             if !node.is_standard() || node.op_type() != "BatchNormalization" || model.is_local_function(node) {
@@ -158,7 +154,11 @@ fn fold(
         return refuse("shape", "the product is not known to be a matrix");
     }
     let axis = Axis::of(model, layer, tensor.shape(), scale.len())?;
-    let filters = stored_as(&tensor, &axis.scaled(&values(&tensor)?, &scale), "weight")?;
+    let filters = axis.scaled(&tensor, &scale).ok_or_else(|| Refused {
+        rule: "weight-type",
+        text: format!("the layer computes in {:?}", tensor.dtype()),
+    })?;
+    finite(&filters, "weight")?;
 
     let old = match node.input(2) {
         Some(b) => Some((b, constant(model, b, "bias")?)),
@@ -289,17 +289,8 @@ fn values(t: &Tensor) -> Result<Vec<f64>, Refused> {
     values.ok_or_else(|| Refused { rule: "weight-type", text: format!("the layer computes in {:?}", t.dtype()) })
 }
 
-/// `values` in the type and shape of `like`, unless the type is too small for them.
-fn stored_as(like: &Tensor, values: &[f64], what: &str) -> Result<Tensor, Refused> {
-    let Some(tensor) = Tensor::from_f64(like.dtype(), like.shape(), values) else {
-        return refuse("weight-type", format!("the {what} is of type {:?}", like.dtype()));
-    };
-    finite(&tensor, what)?;
-    Ok(tensor)
-}
-
 fn finite(tensor: &Tensor, what: &str) -> Result<(), Refused> {
-    if tensor.to_f64().is_none_or(|v| v.iter().any(|x| !x.is_finite())) {
+    if !tensor.is_finite() {
         return refuse("overflow", format!("the folded {what} does not fit {:?}", tensor.dtype()));
     }
     Ok(())
@@ -347,8 +338,10 @@ impl Axis {
         Ok(Self { run: run(axis), per_group, rows, outer_run: run(0) })
     }
 
-    fn scaled(&self, values: &[f64], scale: &[f64]) -> Vec<f64> {
-        let channel = |i: usize| (i / self.outer_run) / self.rows * self.per_group + (i / self.run) % self.per_group;
-        values.iter().enumerate().map(|(i, v)| v * scale[channel(i)]).collect()
+    /// `None` where the weight holds no reals.
+    fn scaled(&self, weight: &Tensor, scale: &[f64]) -> Option<Tensor> {
+        // All elements of a run belong to one channel.
+        let channel = |i: usize| (i * self.run / self.outer_run) / self.rows * self.per_group + i % self.per_group;
+        weight.scaled(self.run, |i| scale[channel(i)])
     }
 }

@@ -9,6 +9,16 @@ use crate::onnx::tensor::DataType;
 use crate::ops::step::{Step, shape_after};
 use crate::ops::{Action, Contraction, Effect, Operand, View, Zero};
 
+/// Labels of one field beyond which it is pinned: no network comes near, but a damaged shape may.
+const MOST_LABELS: usize = 1 << 22;
+
+/// Nodes that are visited to see where zeros come from.
+const MOST_TRACED: usize = 4096;
+
+fn positions(axes: &[usize], shape: &[usize]) -> usize {
+    axes.iter().map(|&a| shape[a]).fold(1, usize::saturating_mul)
+}
+
 pub(super) struct Flow<'a> {
     model: &'a Model,
     uses: &'a Uses,
@@ -240,6 +250,10 @@ impl<'a> Flow<'a> {
         let mut axes: Vec<usize> = a.axes.iter().chain(&b.axes).copied().collect();
         axes.sort_unstable();
         axes.dedup();
+        if positions(&axes, shape) > MOST_LABELS {
+            self.pin(a, reason);
+            return self.pin(b, reason);
+        }
         for (x, y) in a.spread(&axes, shape).into_iter().zip(b.spread(&axes, shape)) {
             self.coupling.atoms.join(x, y, reason);
         }
@@ -258,16 +272,27 @@ impl<'a> Flow<'a> {
     }
 
     fn steps(&mut self, n: NodeId, mut field: Field, steps: &[Step], shape: &[usize]) -> Field {
-        let atoms = &mut self.coupling.atoms;
-        let mut padding = |axis: usize, before: usize, after: usize| {
-            atoms.of(Origin::Padding { node: n, axis, before, after }, before + after).collect::<Vec<Atom>>()
-        };
         let mut shape = shape.to_vec();
         for step in steps {
+            if field.size_after(step, &shape) > MOST_LABELS {
+                return self.give_up(n, &field);
+            }
+            let atoms = &mut self.coupling.atoms;
+            let mut padding = |axis: usize, before: usize, after: usize| {
+                atoms.of(Origin::Padding { node: n, axis, before, after }, before + after).collect::<Vec<Atom>>()
+            };
             field = field.step(step, &shape, &mut padding);
             shape = step.shape(&shape);
         }
         field
+    }
+
+    /// Pins a field whose labels would be too many to follow; what is left of it is fixed.
+    fn give_up(&mut self, n: NodeId, field: &Field) -> Field {
+        let text = "the channels are spread over too many positions to be followed";
+        let reason = self.coupling.atoms.reason(Some(n), "too-large", text);
+        self.pin(field, reason);
+        Field { axes: Vec::new(), atoms: vec![PINNED] }
     }
 
     fn concat(&mut self, n: NodeId, effect: &Effect, axis: usize) {
@@ -297,7 +322,11 @@ impl<'a> Flow<'a> {
         let mut axes: Vec<usize> = along.iter().flatten().flat_map(|f| f.axes.clone()).collect();
         axes.sort_unstable();
         axes.dedup();
-        if !axes.is_empty() {
+        if positions(&axes, &shape) > MOST_LABELS {
+            for field in along.iter().flatten() {
+                self.give_up(n, field);
+            }
+        } else if !axes.is_empty() {
             let spread: Vec<(Vec<Atom>, usize)> = along
                 .iter()
                 .zip(&extents)
@@ -469,18 +498,20 @@ impl<'a> Flow<'a> {
             if summed {
                 self.coupling.add_read(Read { node: n, value, axis });
             } else if free && c.kind != crate::ops::Kind::Recurrent {
-                let known = self.coupling.sources.iter().any(|s| (s.node, s.input) == (n, view.input));
                 // A depthwise convolution passes its input's channels on; its filters are not a choice of their own.
                 let passes_on = view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'c' && d == 1)
                     && view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'g' && d > 1);
-                if !known && !passes_on {
+                if !passes_on {
                     let axes: Vec<usize> = (0..view.letters.len())
                         .filter(|&a| {
                             c.output.letters.contains(&view.letters[a]) && (f.varies(a) || view.letters[a] == 'g')
                         })
                         .collect();
-                    let atoms = f.spread(&axes, &view.shape);
-                    self.coupling.sources.push(Source { node: n, input: view.input, kind: c.kind, value, axis, atoms });
+                    let source = || {
+                        let atoms = f.spread(&axes, &view.shape);
+                        Source { node: n, input: view.input, kind: c.kind, value, axis, atoms }
+                    };
+                    self.coupling.add_source(n, view.input, source);
                 }
             }
         }
@@ -500,7 +531,7 @@ impl<'a> Flow<'a> {
                 if !summed {
                     continue;
                 }
-                let traced = self.zero_sources(v, 64);
+                let traced = self.zero_sources(v, 64, &mut MOST_TRACED.clone());
                 match traced.filter(|t| !t.is_empty()) {
                     // One zero factor is enough; the first operand's is taken.
                     Some(constants) if view.input == c.operands[0].input => {
@@ -521,7 +552,8 @@ impl<'a> Flow<'a> {
     }
 
     /// Constants (and axes) whose zeros make the channels of `v` zero.
-    fn zero_sources(&self, v: ValueId, depth: usize) -> Option<Vec<(ValueId, usize)>> {
+    fn zero_sources(&self, v: ValueId, depth: usize, budget: &mut usize) -> Option<Vec<(ValueId, usize)>> {
+        *budget = budget.checked_sub(1)?;
         let n = self.maker(v).filter(|_| depth > 0)?;
         let node = self.model.node(n);
         let effect = self.world.shapes.effect(n)?.as_ref().ok()?;
@@ -537,14 +569,14 @@ impl<'a> Flow<'a> {
             return Some(out);
         }
         match row.zero {
-            Zero::Kept if constant(0).is_none() => self.zero_sources(node.input(0)?, depth - 1),
-            Zero::Kept if row.name == "Mul" => self.zero_sources(node.input(1)?, depth - 1),
+            Zero::Kept if constant(0).is_none() => self.zero_sources(node.input(0)?, depth - 1, budget),
+            Zero::Kept if row.name == "Mul" => self.zero_sources(node.input(1)?, depth - 1, budget),
             Zero::AllOperands => {
                 let mut out = Vec::new();
                 for (i, v) in node.inputs().iter().enumerate() {
                     match constant(i) {
                         Some(c) => out.extend(self.origins(c, None)?),
-                        None => out.extend(self.zero_sources((*v)?, depth - 1)?),
+                        None => out.extend(self.zero_sources((*v)?, depth - 1, budget)?),
                     }
                 }
                 Some(out)

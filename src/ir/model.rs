@@ -2,7 +2,7 @@
 
 use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// A whole ONNX model. Cheap to clone: payloads are shared.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Model {
     pub(super) graphs: Vec<Graph>,
     pub(super) nodes: Vec<Node>,
     pub(super) values: Vec<Value>,
+    /// Names of values, made when the first new one is needed.
+    pub(super) names: Option<HashMap<String, usize>>,
 }
 
 /// The main graph, or the body of a control-flow node.
