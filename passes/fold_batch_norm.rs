@@ -43,6 +43,7 @@ use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark}
 use crate::analysis::{infer_all, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
+use std::collections::BTreeSet;
 
 /// Folds batch normalisation into weights.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +69,7 @@ impl Pass for FoldBatchNorm {
     }
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
-        let mut changes = 0;
+        let mut gone = BTreeSet::new();
         let mut remarks = Vec::new();
         // A fold changes who reads what only for values that it retires, and for statistics, whose readers are not
         // asked for; the snapshot stays good.
@@ -85,11 +86,13 @@ impl Pass for FoldBatchNorm {
             match fold(model, &uses, &rank, n) {
                 Ok(folded) => {
                     apply(model, n, folded);
-                    changes += 1;
+                    gone.insert(n);
                 }
                 Err(Refused { rule, text }) => remarks.push(Remark::at(model, n, rule, text)),
             }
         }
+        model.remove_nodes(&gone);
+        let changes = gone.len();
         let summary = format!("folded {changes} batch normalisations");
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
@@ -126,7 +129,6 @@ fn apply(model: &mut Model, n: NodeId, folded: Folded) {
         model.set_operator(layer, "Gemm");
     }
     model.take_over_output(n, 0, layer, 0);
-    model.remove_node(n);
 }
 
 fn fold(
@@ -154,10 +156,9 @@ fn fold(
         return refuse("shape", "the product is not known to be a matrix");
     }
     let axis = Axis::of(model, layer, tensor.shape(), scale.len())?;
-    let filters = axis.scaled(&tensor, &scale).ok_or_else(|| Refused {
-        rule: "weight-type",
-        text: format!("the layer computes in {:?}", tensor.dtype()),
-    })?;
+    let filters = axis
+        .scaled(&tensor, &scale)
+        .ok_or_else(|| Refused { rule: "weight-type", text: format!("the layer computes in {:?}", tensor.dtype()) })?;
     finite(&filters, "weight")?;
 
     let old = match node.input(2) {

@@ -138,7 +138,8 @@ pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcom
     let groups = groups(model, &coupling);
     let choices = choose::replay(model, &coupling, &groups, plan).map_err(refuse)?;
     let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
-    let cut = cut(model, &coupling, &removed, &context.source).map_err(|m| refuse(format!("the plan does not fit: {}", m.text)))?;
+    let cut = cut(model, &coupling, &removed, &context.source)
+        .map_err(|m| refuse(format!("the plan does not fit: {}", m.text)))?;
     record::same_tensors(plan, &cut).map_err(refuse)?;
     let mut outcome = Prune::default().finish(model, &coupling, &groups, &choices, &removed, cut);
     if let Some(new) = &mut outcome.plan {

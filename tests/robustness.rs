@@ -176,8 +176,30 @@ impl Random {
 
     fn number(&mut self) -> i64 {
         const ODD: [i64; 24] = [
-            0, 1, -1, 2, 3, -2, 4, 5, 7, 8, 16, 63, 64, 255, 1000, 65536, 1 << 20, 1 << 31, (1 << 32) + 1, 1 << 40,
-            1 << 62, i64::MAX, i64::MIN, -7,
+            0,
+            1,
+            -1,
+            2,
+            3,
+            -2,
+            4,
+            5,
+            7,
+            8,
+            16,
+            63,
+            64,
+            255,
+            1000,
+            65536,
+            1 << 20,
+            1 << 31,
+            (1 << 32) + 1,
+            1 << 40,
+            1 << 62,
+            i64::MAX,
+            i64::MIN,
+            -7,
         ];
         match self.below(6) {
             0 => self.0.next_u64() as i64,
@@ -188,15 +210,66 @@ impl Random {
 }
 
 const OPERATORS: [&str; 42] = [
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather",
-    "Pad", "Tile", "Expand", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace", "SpaceToDepth", "Resize", "MaxPool",
-    "AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax", "BatchNormalization", "LayerNormalization",
-    "GroupNormalization", "InstanceNormalization", "Add", "Mul", "Div", "Mod", "Where", "Shape", "Size",
-    "ConstantOfShape", "Range", "Cast", "LSTM", "QuantizeLinear", "DequantizeLinear",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Einsum",
+    "Reshape",
+    "Transpose",
+    "Concat",
+    "Split",
+    "Slice",
+    "Gather",
+    "Pad",
+    "Tile",
+    "Expand",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Resize",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Softmax",
+    "BatchNormalization",
+    "LayerNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "Add",
+    "Mul",
+    "Div",
+    "Mod",
+    "Where",
+    "Shape",
+    "Size",
+    "ConstantOfShape",
+    "Range",
+    "Cast",
+    "LSTM",
+    "QuantizeLinear",
+    "DequantizeLinear",
 ];
 const ATTRIBUTES: [&str; 16] = [
-    "group", "pads", "perm", "axis", "strides", "dilations", "kernel_shape", "axes", "blocksize", "keepdims",
-    "output_padding", "output_shape", "transA", "to", "start", "allowzero",
+    "group",
+    "pads",
+    "perm",
+    "axis",
+    "strides",
+    "dilations",
+    "kernel_shape",
+    "axes",
+    "blocksize",
+    "keepdims",
+    "output_padding",
+    "output_shape",
+    "transA",
+    "to",
+    "start",
+    "allowzero",
 ];
 
 /// One structured mutation of a decoded model.
@@ -243,9 +316,8 @@ fn mutate(model: &mut ModelProto, random: &mut Random) {
             }
         }
         5 => {
-            let shapes: Vec<usize> = (0..graph.initializer.len())
-                .filter(|&i| graph.initializer[i].data_type == Some(7))
-                .collect();
+            let shapes: Vec<usize> =
+                (0..graph.initializer.len()).filter(|&i| graph.initializer[i].data_type == Some(7)).collect();
             if let Some(&i) = random.pick(&shapes) {
                 change_integers(&mut graph.initializer[i], random);
             }
@@ -366,7 +438,8 @@ fn damaged(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
                 // Structure lies at both ends, weights between them.
                 let reach = if random.below(2) == 0 { bytes.len() } else { bytes.len().min(1500) };
                 let at = if random.below(2) == 0 { random.below(reach) } else { bytes.len() - 1 - random.below(reach) };
-                bytes[at] = if random.below(2) == 0 { bytes[at] ^ 1 << random.below(8) } else { random.0.next_u32() as u8 };
+                bytes[at] =
+                    if random.below(2) == 0 { bytes[at] ^ 1 << random.below(8) } else { random.0.next_u32() as u8 };
             }
         }
     }
@@ -383,9 +456,8 @@ fn run(bytes: &[u8], verifying: bool, folder: &Path) -> (Result<u8, String>, usi
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = catch_unwind(AssertUnwindSafe(|| {
-        secateur::cli::main_with(args, &mut std::io::empty(), &mut out, &mut err)
-    }));
+    let code =
+        catch_unwind(AssertUnwindSafe(|| secateur::cli::main_with(args, &mut std::io::empty(), &mut out, &mut err)));
     let peak = PEAK.load(Relaxed).saturating_sub(before);
     let written = output.exists();
     let _ = std::fs::remove_file(&output);

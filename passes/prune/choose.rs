@@ -45,14 +45,25 @@ pub(super) struct Asked<'a> {
 const LARGE: usize = 1 << 20;
 
 /// One choice for each group. With `cutting` off nothing is removed at all.
-pub(super) fn choose(model: &Model, coupling: &Coupling, groups: &[Group], asked: &Asked, cutting: bool) -> Vec<Choice> {
+pub(super) fn choose(
+    model: &Model,
+    coupling: &Coupling,
+    groups: &[Group],
+    asked: &Asked,
+    cutting: bool,
+) -> Vec<Choice> {
     let ids = ids(model, groups);
-    let one = |i: usize| (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, cutting));
-    // Side by side, large weights would all lie in memory at once.
-    let (large, small): (Vec<usize>, Vec<usize>) =
-        (0..groups.len()).partition(|&i| weights_of(model, coupling, &groups[i]) > LARGE);
-    let mut out: Vec<(usize, Choice)> = small.into_par_iter().map(one).collect();
-    out.extend(large.into_iter().map(one));
+    let one = |i: usize, scratch: &mut Vec<Vec<f32>>| {
+        (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, cutting, scratch))
+    };
+    // Side by side, large weights would all lie in memory at once. The largest first, so that the others reuse its.
+    let weights: Vec<usize> = groups.iter().map(|g| weights_of(model, coupling, g)).collect();
+    let (mut large, small): (Vec<usize>, Vec<usize>) = (0..groups.len()).partition(|&i| weights[i] > LARGE);
+    large.sort_by_key(|&i| std::cmp::Reverse(weights[i]));
+    let mut out: Vec<(usize, Choice)> = small.into_par_iter().map(|i| one(i, &mut Vec::new())).collect();
+    let mut scratch = Vec::new();
+    out.extend(large.into_iter().map(|i| one(i, &mut scratch)));
+    drop(scratch);
     out.sort_by_key(|(i, _)| *i);
     out.into_iter().map(|(_, choice)| choice).collect()
 }
@@ -89,6 +100,7 @@ fn choose_one(
     id: String,
     asked: &Asked,
     cutting: bool,
+    scratch: &mut Vec<Vec<f32>>,
 ) -> Choice {
     let Asked { options, globs, source } = *asked;
     let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
@@ -115,7 +127,7 @@ fn choose_one(
         let text = format!("ratio {ratio} of {n} channels, with the limits asked for, leaves them all");
         return kept(id, labels.first(), "ratio", text);
     }
-    match rank(model, coupling, group, n - keep, &options.importance, source) {
+    match rank(model, coupling, group, n - keep, &options.importance, source, scratch) {
         Some((ranking, order)) => {
             let mut classes: Vec<(usize, Atom)> =
                 order.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
@@ -162,6 +174,7 @@ fn rank(
     remove: usize,
     options: &importance::Options,
     mapped: &SourceMap,
+    scratch: &mut Vec<Vec<f32>>,
 ) -> Option<(Ranking, Vec<u32>)> {
     let mut weights: Vec<(usize, Tensor, [usize; 3])> = Vec::new();
     for (m, member) in group.members.iter().enumerate() {
@@ -170,8 +183,10 @@ fn rank(
         weights.push((m, tensor, [n, channels, taps]));
     }
     let passed = |bytes: &[u8]| mapped.release_bytes(bytes);
-    let data: Vec<Cow<'_, [f32]>> =
-        weights.iter().map(|(_, t, _)| t.to_f32_passing(&passed)).collect::<Option<_>>()?;
+    let data: Vec<Cow<'_, [f32]>> = weights
+        .iter()
+        .map(|(_, t, _)| t.to_f32_passing(scratch.pop().unwrap_or_default(), &passed))
+        .collect::<Option<_>>()?;
     let members: Vec<importance::Member> = weights
         .iter()
         .zip(data)
@@ -197,6 +212,10 @@ fn rank(
         if !withheld {
             let order = ranking.order.clone();
             weights.iter().for_each(|(_, t, _)| passed(t.data()));
+            scratch.extend(members.into_iter().filter_map(|m| match m.filters.data {
+                Cow::Owned(copy) => Some(copy),
+                Cow::Borrowed(_) => None,
+            }));
             return Some((ranking, order));
         }
     }

@@ -84,7 +84,8 @@ pub fn infer(model: &Model, sizes: Sizes) -> Shapes {
             shapes.facts[v.index()] = constant_fact(model, v);
         }
         for port in graph.value_info().iter().chain(graph.outputs()).chain(graph.inputs()) {
-            if let Some((dtype, shape)) = port.info.r#type.as_ref().and_then(|t| shapes.sizes.shape(None, t)).map(bounded)
+            if let Some((dtype, shape)) =
+                port.info.r#type.as_ref().and_then(|t| shapes.sizes.shape(None, t)).map(bounded)
             {
                 declared.insert(port.value, Fact { dtype, shape, value: None });
             }
@@ -189,7 +190,11 @@ fn coherent(effect: &Effect, inputs: &[Option<&Fact>]) -> Result<(), Refusal> {
         _ => &[],
     };
     if let Some(bad) = operands.iter().find(|o| !aligned(o)) {
-        return invalid(format!("input {} of shape {:?} does not fit the output {output:?}", bad.input, input(bad.input)));
+        return invalid(format!(
+            "input {} of shape {:?} does not fit the output {output:?}",
+            bad.input,
+            input(bad.input)
+        ));
     }
     let Action::Contract(c) = &effect.action else { return Ok(()) };
     let mut extents: BTreeMap<char, usize> = BTreeMap::new();
@@ -199,7 +204,10 @@ fn coherent(effect: &Effect, inputs: &[Option<&Fact>]) -> Result<(), Refusal> {
             || letters().any(|(&l, &d)| *extents.entry(l).or_insert(d) != d)
             || !within_bounds(&view.shape)
         {
-            return invalid(format!("the operands of the product do not agree: {:?} as {:?}", view.shape, view.letters));
+            return invalid(format!(
+                "the operands of the product do not agree: {:?} as {:?}",
+                view.shape, view.letters
+            ));
         }
     }
     for view in &c.operands {

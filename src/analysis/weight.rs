@@ -38,12 +38,7 @@ pub fn evaluate_constant(model: &Model, shapes: &Shapes, value: ValueId) -> Opti
     found.remove(&value)
 }
 
-fn evaluate_node(
-    model: &Model,
-    shapes: &Shapes,
-    n: NodeId,
-    found: &HashMap<ValueId, Tensor>,
-) -> Option<Vec<Tensor>> {
+fn evaluate_node(model: &Model, shapes: &Shapes, n: NodeId, found: &HashMap<ValueId, Tensor>) -> Option<Vec<Tensor>> {
     let node = model.node(n);
     let effect: &Effect = shapes.effect(n)?.as_ref().ok()?;
     let (row, version) = ops::lookup(model, node).ok()?;

@@ -35,18 +35,17 @@ pub struct Cut {
 }
 
 /// Removes classes (by representative). Pages of `source` are handed back as soon as they are sliced.
-pub fn cut(
-    model: &Model,
-    coupling: &Coupling,
-    removed: &BTreeSet<Atom>,
-    source: &SourceMap,
-) -> Result<Cut, Misfit> {
+pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, source: &SourceMap) -> Result<Cut, Misfit> {
     let kept = kept_by_constant(coupling, removed);
     let mut new = model.clone();
     let mut tensors = Vec::new();
     let mut written = Vec::new();
-    let sliced: Vec<(ValueId, Option<Tensor>)> =
-        kept.iter().collect::<Vec<_>>().par_iter().map(|&(&value, axes)| (value, slice(model, value, axes, source))).collect();
+    let sliced: Vec<(ValueId, Option<Tensor>)> = kept
+        .iter()
+        .collect::<Vec<_>>()
+        .par_iter()
+        .map(|&(&value, axes)| (value, slice(model, value, axes, source)))
+        .collect();
     for (value, tensor) in sliced {
         let name = model.value(value).name();
         let Some(tensor) = tensor.filter(|t| t.elements() > 0) else {
@@ -86,7 +85,12 @@ fn kept_by_constant(coupling: &Coupling, removed: &BTreeSet<Atom>) -> KeptByCons
     out
 }
 
-fn slice(model: &Model, value: ValueId, axes: &BTreeMap<usize, (usize, Vec<usize>)>, source: &SourceMap) -> Option<Tensor> {
+fn slice(
+    model: &Model,
+    value: ValueId,
+    axes: &BTreeMap<usize, (usize, Vec<usize>)>,
+    source: &SourceMap,
+) -> Option<Tensor> {
     let tensor = Tensor::from_proto(model.constant(value)?).ok()?;
     let axes: Vec<(usize, &[usize])> = axes.iter().map(|(&axis, (_, kept))| (axis, &kept[..])).collect();
     let sliced = tensor.take_all(&axes);

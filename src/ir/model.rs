@@ -150,7 +150,9 @@ impl Model {
 
     /// Version of an operator set in use; the standard domain has two spellings.
     pub fn opset(&self, domain: &str) -> Option<i64> {
-        let canonical = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
+        fn canonical(domain: &str) -> &str {
+            if domain == "ai.onnx" { "" } else { domain }
+        }
         let wanted = canonical(domain);
         self.header.opset_import.iter().find(|o| canonical(o.domain()) == wanted).map(|o| o.version())
     }

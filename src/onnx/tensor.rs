@@ -139,16 +139,17 @@ impl Tensor {
         if self.dtype == DataType::Float {
             return Some(match bytemuck::try_cast_slice(&self.data) {
                 Ok(slice) => Cow::Borrowed(slice),
-                Err(_) => Cow::Owned(self.copied_f32(&|_| ())),
+                Err(_) => Cow::Owned(self.copied_f32(Vec::new(), &|_| ())),
             });
         }
         self.to_f64().map(|v| Cow::Owned(v.into_iter().map(|x| x as f32).collect()))
     }
 
-    /// Like [`Tensor::to_f32`]; tells of each part of the payload that it has copied and looks at no more.
-    pub fn to_f32_passing(&self, passed: &(dyn Fn(&[u8]) + Sync)) -> Option<Cow<'_, [f32]>> {
+    /// Like [`Tensor::to_f32`]; tells of each part of the payload that it has copied and looks at no more. Copies into
+    /// `scratch` where that is long enough.
+    pub fn to_f32_passing(&self, scratch: Vec<f32>, passed: &(dyn Fn(&[u8]) + Sync)) -> Option<Cow<'_, [f32]>> {
         if self.dtype == DataType::Float && bytemuck::try_cast_slice::<u8, f32>(&self.data).is_err() {
-            return Some(Cow::Owned(self.copied_f32(passed)));
+            return Some(Cow::Owned(self.copied_f32(scratch, passed)));
         }
         let values = self.to_f32()?;
         if let Cow::Owned(_) = values {
@@ -158,9 +159,13 @@ impl Tensor {
     }
 
     /// 32-bit floats that do not lie at an address for them: files align nothing.
-    fn copied_f32(&self, passed: &(dyn Fn(&[u8]) + Sync)) -> Vec<f32> {
-        const PART: usize = 1 << 20;
-        let mut out = vec![0.0f32; self.data.len() / 4];
+    fn copied_f32(&self, mut out: Vec<f32>, passed: &(dyn Fn(&[u8]) + Sync)) -> Vec<f32> {
+        const PART: usize = 4 << 20;
+        let elements = self.data.len() / 4;
+        if out.len() < elements {
+            out = vec![0.0; elements];
+        }
+        out.truncate(elements);
         out.par_chunks_mut(PART).zip(self.data.par_chunks(4 * PART)).for_each(|(out, part)| {
             out.iter_mut().zip(part.as_chunks::<4>().0).for_each(|(o, word)| *o = f32::from_le_bytes(*word));
             passed(part);
@@ -242,7 +247,8 @@ impl Tensor {
             return None;
         }
         let data = match self.dtype {
-            Float => self.scaled_words::<4>(run, &factor, |w, f| ((f64::from(f32::from_le_bytes(w)) * f) as f32).to_le_bytes()),
+            Float => self
+                .scaled_words::<4>(run, &factor, |w, f| ((f64::from(f32::from_le_bytes(w)) * f) as f32).to_le_bytes()),
             Double => self.scaled_words::<8>(run, &factor, |w, f| (f64::from_le_bytes(w) * f).to_le_bytes()),
             Float16 => self.scaled_words::<2>(run, &factor, |w, f| {
                 half::f16::from_f64(half::f16::from_le_bytes(w).to_f64() * f).to_le_bytes()
@@ -288,7 +294,8 @@ impl Tensor {
     /// [`Tensor::take`] along several axes (ascending) at once, without the tensors between.
     pub fn take_all(&self, axes: &[(usize, &[usize])]) -> Option<Self> {
         let bits = bits_per_element(self.dtype)?;
-        let outside = |&(axis, kept): &(usize, &[usize])| self.shape.get(axis).is_none_or(|&d| kept.iter().any(|&k| k >= d));
+        let outside =
+            |&(axis, kept): &(usize, &[usize])| self.shape.get(axis).is_none_or(|&d| kept.iter().any(|&k| k >= d));
         if bits < 8 || axes.iter().any(outside) || !axes.is_sorted_by(|a, b| a.0 < b.0) {
             return None;
         }

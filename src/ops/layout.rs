@@ -313,9 +313,8 @@ pub(super) fn pad(call: &Call) -> Result<Effect, Refusal> {
             _ => None,
         };
         let total = n.checked_add(before).and_then(|t| t.checked_add(after)).filter(|&t| t <= MOST_POSITIONS as i64);
-        let indices =
-            (n > 0 && total.is_some_and(|t| t >= 0) && before.unsigned_abs() <= MOST_POSITIONS as u64)
-                .then(|| (-before..n + after).map(|p| source(p).map(|i| i as usize)).collect());
+        let indices = (n > 0 && total.is_some_and(|t| t >= 0) && before.unsigned_abs() <= MOST_POSITIONS as u64)
+            .then(|| (-before..n + after).map(|p| source(p).map(|i| i as usize)).collect());
         match indices.flatten() {
             Some(indices) => steps.push(Step::Take { axis, indices }),
             None => return Err(Refusal::Unknown(format!("mode '{mode}' on axis {axis} of {shape:?}"))),
