@@ -74,7 +74,7 @@ fn describe(plan: &Plan, out: &mut String) {
             writeln!(out, "  {node}: {}: {}", reason.rule, reason.text).unwrap();
         }
         // Which representation was taken is another test's business; what is said of pinned filters is this one's.
-        for note in group.note.iter().filter(|note| note.contains("pinned")) {
+        for note in group.note.iter().flat_map(|n| n.split("; ")).filter(|n| n.contains("pinned")) {
             writeln!(out, "  {note}").unwrap();
         }
         for member in &group.members {

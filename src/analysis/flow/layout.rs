@@ -14,7 +14,12 @@ impl Flow<'_> {
         let Some(shape) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { return };
         let fields = self.fields(v);
         for (k, steps) in outputs.iter().enumerate() {
-            let moved = fields.iter().map(|f| self.steps(n, f.clone(), steps, &shape)).collect();
+            let moved: Vec<Field> = fields.iter().map(|f| self.steps(n, f.clone(), steps, &shape)).collect();
+            for single in moved.iter().filter(|f| f.axes.is_empty()) {
+                let text = "a position is picked by itself: nothing would be left without it";
+                let reason = self.coupling.atoms.reason(Some(n), "single-position", text);
+                self.pin(single, reason);
+            }
             self.set(self.model.node(n).output(k), moved);
         }
     }
