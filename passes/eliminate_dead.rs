@@ -22,7 +22,7 @@
 //! c = Sigmoid (a)
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, counted};
 use crate::ir::Model;
 
 /// Removes what nothing reads.
@@ -74,7 +74,12 @@ impl Pass for EliminateDead {
         if outputs > 0 {
             model.sweep();
         }
-        let summary = format!("removed {nodes} nodes, {constants} constants, {outputs} optional outputs");
+        let summary = format!(
+            "removed {}, {}, {}",
+            counted(nodes, "node"),
+            counted(constants, "constant"),
+            counted(outputs, "optional output")
+        );
         Ok(Outcome { changes: nodes + constants + outputs, summary, ..Outcome::default() })
     }
 }

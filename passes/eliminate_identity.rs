@@ -28,7 +28,7 @@
 //! y = Identity (a)       ->
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::Fixed;
 use crate::ir::{Def, Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
@@ -93,7 +93,7 @@ impl Pass for EliminateIdentity {
         }
         model.replace_all_reads(|v| resolve(&instead, v));
         model.remove_nodes(&removed);
-        let summary = format!("removed {} nodes that change nothing", removed.len());
+        let summary = format!("removed {} without effect", counted(removed.len(), "node"));
         Ok(Outcome { changes: removed.len(), summary, remarks, plan: None })
     }
 }

@@ -39,7 +39,7 @@
 //! y = BatchNormalization (c, g, b, m, v)     ->
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::{infer_all, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
@@ -93,7 +93,7 @@ impl Pass for FoldBatchNorm {
         }
         model.remove_nodes(&gone);
         let changes = gone.len();
-        let summary = format!("folded {changes} batch normalisations");
+        let summary = format!("folded {}", counted(changes, "batch normalisation"));
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
 }
@@ -308,7 +308,7 @@ fn spread(bias: &[f64], shape: &[usize], channels: usize, op: &str) -> Result<Ve
 }
 
 /// Where a weight keeps its output channels: element `i` belongs to channel
-/// `(i / outer_run) / rows * per_group + (i / run) % per_group`.
+/// `(i / outer_run) / rows * per_group + (i / run) % per_group`, the first term counting groups.
 struct Axis {
     run: usize,
     per_group: usize,

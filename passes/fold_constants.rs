@@ -27,8 +27,9 @@
 //!
 //! - `max-growth=BYTES`: by how much one fold may grow the file (default 65536: tables of positions and masks of
 //!   windows pass, broadcasts of whole feature maps do not).
-//! - `max-total-growth=BYTES`: by how much all folds together may (default 4194304).
-//! - `dequantize`: fold `DequantizeLinear` and `QuantizeLinear` of constants as well.
+//! - `max-total-growth=BYTES`: by how much all folds together may (default a hundredth of the stored constants, but
+//!   4096 at least: a model without weights of its own stays one).
+//! - `dequantize`: fold `DequantizeLinear` of constants as well.
 //!
 //! # Example
 //!
@@ -38,7 +39,7 @@
 //! h = Div (c, two)
 //! ```
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::{Fixed, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor, bits_per_element};
@@ -51,15 +52,15 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct FoldConstants {
     /// Bytes by which one fold may grow the model.
     pub max_growth: u64,
-    /// Bytes by which all folds of a run may.
-    pub max_total_growth: u64,
+    /// Bytes by which all folds of a run may; `None` for a share of the stored constants.
+    pub max_total_growth: Option<u64>,
     /// Whether quantised constants are turned into floats, and floats into quantised constants.
     pub dequantize: bool,
 }
 
 impl Default for FoldConstants {
     fn default() -> Self {
-        Self { max_growth: 64 << 10, max_total_growth: 4 << 20, dequantize: false }
+        Self { max_growth: 64 << 10, max_total_growth: None, dequantize: false }
     }
 }
 
@@ -67,7 +68,7 @@ pub(super) fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
     let d = FoldConstants::default();
     Ok(Box::new(FoldConstants {
         max_growth: a.value("max-growth", "a number of bytes", d.max_growth)?,
-        max_total_growth: a.value("max-total-growth", "a number of bytes", d.max_total_growth)?,
+        max_total_growth: a.optional("max-total-growth", "a number of bytes")?,
         dequantize: a.flag("dequantize")?,
     }))
 }
@@ -122,12 +123,16 @@ impl Pass for FoldConstants {
         }
         model.remove_nodes(&dead);
         model.remove_initializers(&dying);
-        let summary = format!(
-            "folded {} nodes into {changes} constants, stored constants {} by {} bytes",
-            dead.len(),
-            if growth < 0 { "shrink" } else { "grow" },
-            growth.abs()
-        );
+        let summary = match changes {
+            0 => "nothing to fold".to_owned(),
+            _ => format!(
+                "folded {} into {}, {} bytes {}",
+                counted(dead.len(), "node"),
+                counted(changes, "constant"),
+                growth.abs(),
+                if growth > 0 { "more" } else { "less" }
+            ),
+        };
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
 }
@@ -153,6 +158,8 @@ struct Folder<'a> {
     dead: BTreeSet<NodeId>,
     dying: BTreeSet<ValueId>,
     growth: i64,
+    /// What `growth` may come to.
+    most: i64,
     remarks: Vec<Remark>,
 }
 
@@ -170,6 +177,7 @@ impl<'a> Folder<'a> {
             dead: BTreeSet::new(),
             dying: BTreeSet::new(),
             growth: 0,
+            most: options.max_total_growth.unwrap_or_else(|| (stored_bytes(model) / 100).max(4 << 10)) as i64,
             remarks: Vec::new(),
         };
         let mut quantised = vec![false; model.value_count()];
@@ -215,7 +223,7 @@ impl<'a> Folder<'a> {
     fn admit(&self, n: NodeId, known: bool) -> Result<(), Refused> {
         let node = self.model.node(n);
         let op = node.op_type();
-        if matches!(op, "DequantizeLinear" | "QuantizeLinear") && !self.options.dequantize {
+        if op == "QuantizeLinear" || (op == "DequantizeLinear" && !self.options.dequantize) {
             return Err(Refused { rule: "quantised", text: format!("{op} of constants is kept") });
         }
         let no = |text: String| Err(Refused { rule: "operator", text });
@@ -282,7 +290,7 @@ impl<'a> Folder<'a> {
         let (dead, dying) = self.dies_with(n, &tree);
         let freed: u64 = dying.iter().filter_map(|&v| stored(self.model, v)).map(|t| t.data().len() as u64).sum();
         let growth = new as i64 - freed as i64;
-        let (most, total) = (self.options.max_growth as i64, self.options.max_total_growth as i64);
+        let (most, total) = (self.options.max_growth as i64, self.most);
         if growth > most || (growth > 0 && self.growth + growth > total) {
             let (limit, of) = if growth > most { (most, "one fold") } else { (total, "all folds") };
             let text = format!("stores {new} bytes in place of {freed}; {of} may add {limit}");
@@ -446,6 +454,14 @@ fn delegated(op: &str, inputs: &[Option<&Tensor>]) -> bool {
         Some(DataType::Bool) => BOOLEANS.contains(&op),
         _ => false,
     }
+}
+
+/// Bytes of all stored constants.
+fn stored_bytes(model: &Model) -> u64 {
+    let initializers = model.live_graphs().into_iter().flat_map(|g| model.graph(g).initializers().to_vec());
+    let literals = model.walk().into_iter().filter(|&n| is_literal(model, n)).filter_map(|n| model.node(n).output(0));
+    let tensors = initializers.chain(literals).filter_map(|v| stored(model, v));
+    tensors.map(|t| t.data().len() as u64).sum()
 }
 
 /// `Constant` nodes hold their content; there is nothing to compute.

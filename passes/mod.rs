@@ -104,6 +104,15 @@ pub static REGISTRY: &[Registration] = &[
     Registration { name: "prune", summary: "Removes filters, and everything downstream that belonged to them.", make: prune::make, source: include_str!("prune.rs") },
 ];
 
+/// `1 node`, `2 nodes`, `no nodes`.
+fn counted(n: usize, what: &str) -> String {
+    match n {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{n} {what}s"),
+    }
+}
+
 /// The registration of a pass.
 pub fn find(name: &str) -> Option<&'static Registration> {
     REGISTRY.iter().find(|r| r.name == name)

@@ -39,7 +39,7 @@ use globset::{Glob, GlobMatcher};
 use std::collections::BTreeSet;
 
 /// How many times a cut is tried before all that is left of it is given up.
-const ATTEMPTS: usize = 32;
+const ATTEMPTS: usize = 128;
 
 /// Removes filters, and everything downstream that belonged to them.
 #[derive(Debug, Clone, Default)]

@@ -126,8 +126,8 @@ fn changed(change: impl FnOnce(&mut GraphProto)) -> ModelProto {
 }
 
 /// As many cases as text, so that one snapshot shows all messages side by side.
-fn all<const N: usize>(parts: [String; N]) -> String {
-    parts.join("\n")
+fn all(parts: impl IntoIterator<Item = String>) -> String {
+    parts.into_iter().collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -20,16 +20,16 @@ use crate::ir::Model;
 /// - `prune` comes first, on the model as it was published: its plan names tensors of the file, which reviewers look
 ///   up and `apply` replays there; its criterion sees the filters as they were trained, batch normalisation apart; and
 ///   extents that the graph derives from shapes follow a cut by themselves, while folded ones would have to be patched.
-/// - `fold-batch-norm` comes after `prune` for the same reason, and before `fold-constants` only by convention: scale
-///   and shift have to be stored constants, which in a trained network they are.
-/// - `fold-constants` comes after `prune`, whose cuts turn shapes into constants, and leaves the nodes that it has
-///   computed to nobody: it removes them itself, but not their operands where others read them.
-/// - `eliminate-identity` comes after `fold-constants`: a reshape is known to change nothing when its target is known.
+/// - `eliminate-identity` comes before `fold-constants`: exporters give one constant several names by `Identity`, and
+///   folding these would store it as often.
+/// - `fold-constants` comes after `prune`, whose cuts turn shapes into constants, and before `fold-batch-norm`, which
+///   wants weights and statistics to be stored.
+/// - `fold-batch-norm` comes after `prune`, whose criterion and plan are about the filters as they were trained.
 /// - `eliminate-dead` comes last: all of the above leave constants that nothing reads any more.
 ///
 /// The command verifies the model that `prune` left, before anything else is rewritten.
 pub const DEFAULT_PIPELINE: &[&str] =
-    &["prune", "fold-batch-norm", "fold-constants", "eliminate-identity", "eliminate-dead"];
+    &["prune", "eliminate-identity", "fold-constants", "fold-batch-norm", "eliminate-dead"];
 
 /// Passes in the order in which they run.
 #[derive(Default)]

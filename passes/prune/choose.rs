@@ -124,6 +124,11 @@ fn choose_one(
     let n = group.classes.len();
     let keep = if cutting { kept_count(group, coupling, ratio, options) } else { n };
     if keep >= n {
+        // Where most of a group is pinned, that is the reason, not the ratio.
+        if let Some(pin) = group.pin.as_ref().filter(|_| group.pinned > n) {
+            let text = format!("{} of its filters are pinned, {n} are left: {}", group.pinned, pin.text);
+            return Choice::left(id, VerdictKind::Pinned, pin.node.map(|n| model.label(n)), pin.rule, text);
+        }
         let text = format!("ratio {ratio} of {n} channels, with the limits asked for, leaves them all");
         return kept(id, labels.first(), "ratio", text);
     }

@@ -59,7 +59,7 @@ fn options_json(o: &PruneOptions) -> serde_json::Value {
 
 fn group_plan(model: &Model, coupling: &Coupling, group: &Group, choice: &Choice) -> GroupPlan {
     let ranking = choice.ranking.as_ref();
-    let pinned = (choice.kind == VerdictKind::Pruned && group.pinned > 0).then(|| {
+    let pinned = (choice.kind != VerdictKind::Pinned && group.pinned > 0).then(|| {
         let why = group.pin.as_ref().map_or("", |p| p.text.as_str());
         format!("{} filters of the group are pinned and not counted: {why}", group.pinned)
     });

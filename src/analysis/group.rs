@@ -143,9 +143,12 @@ fn without_weights(model: &Model, coupling: &Coupling) -> Vec<Group> {
         if !node.op_type().contains("Conv") || known.contains(&n) {
             continue;
         }
+        let pinned = node.output(0).and_then(|v| world.shapes.shape(v)?.get(1).copied()).unwrap_or(0);
+        let stored = node.input(1).is_some_and(|w| model.constant(w).is_some());
         let (rule, text) = match world.shapes.effect(n) {
             Some(Ok(effect)) => match super::infer::contraction(effect) {
                 Some(c) if depthwise(c) => continue,
+                Some(_) if stored && pinned == 1 => ("single-filter", "a layer keeps at least one filter".into()),
                 Some(_) => ("weight-not-stored", weight_text(model, n)),
                 None => continue,
             },
@@ -154,16 +157,14 @@ fn without_weights(model: &Model, coupling: &Coupling) -> Vec<Group> {
         };
         let pin = Some(Verdict { node: Some(n), rule, text });
         let members = vec![Member { node: n, source: None, kind: Kind::Conv }];
-        let pinned = node.output(0).and_then(|v| world.shapes.shape(v)?.get(1).copied()).unwrap_or(0);
         out.push(Group { members, classes: Vec::new(), pinned, pin });
     }
     out
 }
 
 fn depthwise(c: &crate::ops::Contraction) -> bool {
-    c.operands.iter().any(|o| {
-        o.input == 1
-            && o.letters.iter().zip(&o.shape).any(|(&l, &d)| l == 'c' && d == 1)
+    c.operands.iter().skip(1).any(|o| {
+        o.letters.iter().zip(&o.shape).any(|(&l, &d)| l == 'c' && d == 1)
             && o.letters.iter().zip(&o.shape).any(|(&l, &d)| l == 'g' && d > 1)
     })
 }
@@ -176,6 +177,6 @@ fn weight_text(model: &Model, n: NodeId) -> String {
             let (maker, op) = (model.label(by), model.node(by).op_type());
             format!("the weight '{name}' is computed by node '{maker}' ({op}), so there is no stored tensor to cut")
         }
-        _ => format!("the weight '{name}' is not a stored constant, or has a single filter"),
+        _ => format!("the weight '{name}' is not a stored constant"),
     }
 }

@@ -33,6 +33,12 @@ impl Shapes {
         self.fact(value)?.shape.as_deref()
     }
 
+    /// The facts of a node's inputs as its rule sees them: `None` only for inputs that are left out.
+    pub fn inputs(&self, node: &crate::ir::Node) -> Vec<Option<&Fact>> {
+        static UNKNOWN: Fact = Fact { dtype: None, shape: None, value: None };
+        node.inputs().iter().map(|i| i.map(|v| self.fact(v).unwrap_or(&UNKNOWN))).collect()
+    }
+
     pub fn effect(&self, node: NodeId) -> Option<&Result<Effect, Refusal>> {
         self.effects.get(node.index())?.as_ref()
     }
@@ -110,7 +116,7 @@ fn visit(model: &Model, n: NodeId, shapes: &mut Shapes, declared: &BTreeMap<Valu
         }
         return;
     }
-    let inputs: Vec<Option<&Fact>> = node.inputs().iter().map(|i| shapes.facts[(*i)?.index()].as_ref()).collect();
+    let inputs = shapes.inputs(node);
     let result = ops::lookup(model, node).and_then(|(row, version)| {
         let call = Call { node, version, inputs: &inputs };
         let mut effect = (row.rule)(&call)?;
@@ -186,7 +192,7 @@ fn coherent(effect: &Effect, inputs: &[Option<&Fact>]) -> Result<(), Refusal> {
     };
     let operands: &[Operand] = match &effect.action {
         Action::Map(operands) => operands,
-        Action::Contract(c) => c.bias.as_slice(),
+        Action::Contract(c) => &c.also,
         _ => &[],
     };
     if let Some(bad) = operands.iter().find(|o| !aligned(o)) {

@@ -3,7 +3,8 @@
 //! Guarantees: a model that is refused here contradicts itself whatever sizes its symbolic dimensions take; the error
 //! names the node and the two numbers that do not fit.
 //! Refuses: standard operator sets newer than the table (their operators may mean something else by now) or older
-//! than the first, and weights that do not fit the channels they are given. Everything else that is odd is left to
+//! than the first, constants whose payload does not fill their shape, and weights that do not fit the channels they are
+//! given. Everything else that is odd is left to
 //! the analysis, which pins what it does not understand.
 //! How: the shapes that were inferred anyway are searched for contractions and normalisations whose rule found a
 //! contradiction. With symbolic dimensions that may be the fault of the sizes assumed, so the number of channels has
@@ -12,10 +13,11 @@
 use super::infer::{Shapes, infer};
 use super::size::{Sizes, is_symbolic};
 use crate::ir::{Model, Node, NodeId};
+use crate::onnx::tensor::{Tensor, TensorError};
 use crate::ops::{NEWEST_OPSET, Refusal};
 
 /// Why a model is refused as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Invalid {
     /// The standard operators' version is beyond what the table was written for.
     #[error(
@@ -23,6 +25,9 @@ pub enum Invalid {
          {NEWEST_OPSET}; export it with an older opset, or update secateur"
     )]
     Opset { found: i64 },
+    /// A constant is not what it says.
+    #[error("{0}; the file is damaged, export the model again")]
+    Payload(TensorError),
     /// A weight contradicts what it is applied to.
     #[error("node '{node}' ({op}): {text}{inputs}; no runtime can run this, export the model again")]
     Contradiction { node: String, op: String, text: String, inputs: String },
@@ -32,6 +37,12 @@ pub enum Invalid {
 pub fn validate(model: &Model, worlds: &[Shapes]) -> Result<(), Invalid> {
     if let Some(found) = model.opset("").filter(|v| !(1..=NEWEST_OPSET).contains(v)) {
         return Err(Invalid::Opset { found });
+    }
+    for value in model.constants() {
+        let content = model.constant(value).map(Tensor::from_proto);
+        if let Some(Err(e @ (TensorError::Payload { .. } | TensorError::Shape { .. }))) = content {
+            return Err(Invalid::Payload(e));
+        }
     }
     let Some(first) = worlds.first() else { return Ok(()) };
     for &n in model.graph(model.main()).nodes() {
@@ -53,6 +64,10 @@ pub fn validate(model: &Model, worlds: &[Shapes]) -> Result<(), Invalid> {
 fn contradiction<'a>(model: &Model, shapes: &'a Shapes, n: NodeId) -> Option<&'a str> {
     let node = model.node(n);
     let weighted = matches!(node.op_type(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "BatchNormalization");
+    // An operand of unknown shape contradicts nothing.
+    if !node.inputs().iter().flatten().all(|&v| shapes.shape(v).is_some()) {
+        return None;
+    }
     match shapes.effect(n) {
         Some(Err(Refusal::Invalid(text))) if weighted && node.is_standard() => Some(text),
         _ => None,

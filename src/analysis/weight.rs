@@ -4,7 +4,7 @@ use super::coupling::{Coupling, Source};
 use super::infer::Shapes;
 use crate::ir::{Def, Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
-use crate::ops::{self, Action, Call, Effect, Fact};
+use crate::ops::{self, Action, Call, Effect};
 use std::collections::HashMap;
 
 /// The content of a value that is computed from constants alone. Nothing is copied for a stored constant.
@@ -42,7 +42,7 @@ fn evaluate_node(model: &Model, shapes: &Shapes, n: NodeId, found: &HashMap<Valu
     let node = model.node(n);
     let effect: &Effect = shapes.effect(n)?.as_ref().ok()?;
     let (row, version) = ops::lookup(model, node).ok()?;
-    let facts: Vec<Option<&Fact>> = node.inputs().iter().map(|i| shapes.fact((*i)?)).collect();
+    let facts = shapes.inputs(node);
     let tensors: Vec<Option<&Tensor>> = node.inputs().iter().map(|i| found.get(&(*i)?)).collect();
     let read: usize = tensors.iter().flatten().map(|t| t.elements()).sum();
     let made = effect.outputs.iter().map(|f| f.shape.as_ref().map(|s| s.iter().product::<usize>()));

@@ -36,7 +36,7 @@ pub struct Args {
 #[command(next_help_heading = "Choice of filters")]
 struct Choice {
     /// Share of each layer's filters that goes, 0 <= R < 1
-    #[arg(long, value_name = "R", default_value = "0.5", value_parser = ratio)]
+    #[arg(long, value_name = "R", default_value = "0.5", value_parser = ratio, allow_negative_numbers = true)]
     ratio: f64,
     /// Another ratio for the layers whose name matches a glob; the last match counts
     #[arg(long, value_name = "GLOB=R", value_parser = layer)]

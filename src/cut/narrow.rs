@@ -1,9 +1,9 @@
 //! Attributes and parameters that state a number of channels follow the cut.
 
 use super::{Misfit, patch};
-use crate::analysis::{Atom, Coupling, Kept, Origin};
+use crate::analysis::{Atom, Coupling, Kept, Origin, contraction};
 use crate::ir::{Model, NodeId, ValueId};
-use crate::ops::{self, Call, Fact, Narrow};
+use crate::ops::{self, Call, Narrow};
 use std::collections::BTreeSet;
 
 /// Narrows every node that lost channels.
@@ -63,7 +63,7 @@ impl Cutter<'_> {
     fn with_call<T>(&self, f: impl FnOnce(&Call) -> T) -> T {
         let node = self.old.node(self.node);
         let shapes = &self.coupling.worlds[0].shapes;
-        let inputs: Vec<Option<&Fact>> = node.inputs().iter().map(|i| shapes.fact((*i)?)).collect();
+        let inputs = shapes.inputs(node);
         f(&Call { node, version: self.version, inputs: &inputs })
     }
 
@@ -86,7 +86,11 @@ impl Cutter<'_> {
         }
         // Channels on the side that the weight states in full, over channels of one group on the other.
         let whole = if node.op_type() == "ConvTranspose" { node.output(0) } else { node.input(0) };
-        let (channels, weight) = (self.counts(whole)?, self.counts(node.input(1))?);
+        let weight = match self.coupling.worlds[0].shapes.effect(self.node) {
+            Some(Ok(effect)) => contraction(effect).and_then(|c| node.input(c.operands.get(1)?.input)),
+            _ => None,
+        };
+        let (channels, weight) = (self.counts(whole)?, self.counts(weight)?);
         if weight[1] == 0 || channels[1] % weight[1] != 0 {
             return Err(format!("{} channels do not divide into groups of {}", channels[1], weight[1]));
         }
@@ -96,6 +100,10 @@ impl Cutter<'_> {
 
     fn target(&self, new: &mut Model, input: usize, attribute: &str) -> Result<(), String> {
         let node = self.old.node(self.node);
+        if node.input(input).is_none() && node.ints(attribute).is_none() {
+            // A Resize by scales states no extent.
+            return Ok(());
+        }
         let after = self.counts(node.output(0))?;
         let before = self.shape(node.output(0));
         let from_attribute = node.ints(attribute).map(<[i64]>::to_vec);

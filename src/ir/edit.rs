@@ -1,7 +1,7 @@
 //! Every change of a model's edges. Nothing outside this file connects, disconnects, adds or removes.
 
 use super::model::{Def, Model, Node, Port, Value};
-use super::{GraphId, NodeId, ValueId, order};
+use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -233,10 +233,12 @@ impl Model {
             if let Def::Node(n, _) = self.value(v).def
                 && live_nodes.insert(n)
             {
-                queue.extend(order::reads(self, n));
+                // Of a body only what its outputs depend on: a dead node in it keeps nothing around it alive.
+                let node = self.node(n);
+                queue.extend(node.inputs.iter().flatten());
+                queue.extend(node.bodies.iter().flat_map(|b| &self.graph(b.graph).outputs).map(|p| p.value));
             }
         }
-        // A live node's bodies are swept by their own outputs, which `order::reads` has already queued.
         let mut removed = (0, 0);
         for g in self.live_graphs() {
             let nodes = std::mem::take(&mut self.graphs[g.index()].nodes);

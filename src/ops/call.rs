@@ -83,8 +83,8 @@ pub struct Operand {
 pub struct Contraction {
     pub operands: Vec<View>,
     pub output: View,
-    /// Added to the output, elementwise.
-    pub bias: Option<Operand>,
+    /// Operands that act on the output place by place: a bias, the scales of quantised filters.
+    pub also: Vec<Operand>,
     /// Axes that lose their freedom where channels are spread over one of them and another axis: all positions
     /// along it then go or stay together.
     pub fold: Vec<char>,

@@ -31,23 +31,43 @@ fn groups(call: &Call, channels: usize, w: &[usize]) -> Result<usize, Refusal> {
     }
 }
 
-fn same_rank<'a>(call: &Call<'a>) -> Result<(&'a [usize], &'a [usize]), Refusal> {
-    let (x, w) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(1, 3)?);
+/// Which inputs are data, weight and bias; quantised operators put scales and zero points between them.
+#[derive(Clone, Copy)]
+struct Slots {
+    x: usize,
+    w: usize,
+    bias: usize,
+    /// Scale and zero point of the weight: one number, or one a filter.
+    scales: [Option<usize>; 2],
+}
+
+const PLAIN: Slots = Slots { x: 0, w: 1, bias: 2, scales: [None, None] };
+
+fn same_rank<'a>(call: &Call<'a>, slots: Slots) -> Result<(&'a [usize], &'a [usize]), Refusal> {
+    let (x, w) = (call.shape_of_rank(slots.x, 3)?, call.shape_of_rank(slots.w, 3)?);
     if x.len() != w.len() {
         return Err(Refusal::Invalid(format!("the input has shape {x:?}, the weight {w:?}")));
     }
     Ok((x, w))
 }
 
-/// The bias of a convolution must be one number a filter.
-fn channel_bias(call: &Call, filters: usize) -> Result<Option<Operand>, Refusal> {
-    if !call.has(2) {
-        return Ok(None);
+/// The bias of a convolution must be one number a filter; scales of its weight may be.
+fn per_filter(call: &Call, slots: Slots, filters: usize, axis: usize) -> Result<Vec<Operand>, Refusal> {
+    let mut out = Vec::new();
+    if call.has(slots.bias) {
+        match call.shape(slots.bias)? {
+            [n] if *n == filters => out.push(Operand::along(slots.bias, axis)),
+            b => return Err(Refusal::Invalid(format!("the bias has shape {b:?}, there are {filters} filters"))),
+        }
     }
-    match call.shape(2)? {
-        [n] if *n == filters => Ok(Some(Operand::along(2, 1))),
-        b => Err(Refusal::Invalid(format!("the bias has shape {b:?}, there are {filters} filters"))),
+    for i in slots.scales.into_iter().flatten().filter(|&i| call.has(i)) {
+        match call.shape(i)? {
+            [] | [1] => {}
+            [n] if *n == filters => out.push(Operand::along(i, axis)),
+            s => return Err(Refusal::Invalid(format!("input {i} has shape {s:?}, there are {filters} filters"))),
+        }
     }
+    Ok(out)
 }
 
 /// Where a grouped convolution keeps its freedom. Every group must keep equally many channels: either each loses the
@@ -59,7 +79,16 @@ fn group_fold(groups: usize, channels: usize) -> Vec<char> {
 
 /// Input `[n, g c, ..]`, weight `[g o, c, ..]`, output `[n, g o, ..]`.
 pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
-    let (x, w) = same_rank(call)?;
+    conv_of(call, PLAIN)
+}
+
+/// `QLinearConv`: data, weight and bias between scales and zero points.
+pub(super) fn quantised_conv(call: &Call) -> Result<Effect, Refusal> {
+    conv_of(call, Slots { x: 0, w: 3, bias: 8, scales: [Some(4), Some(5)] })
+}
+
+fn conv_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
+    let (x, w) = same_rank(call, slots)?;
     let g = groups(call, x[1], w)?;
     if w[1].saturating_mul(g) != x[1] || w[0] % g != 0 {
         return Err(Refusal::Invalid(format!(
@@ -74,12 +103,12 @@ pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
     let contraction = Contraction {
         operands: vec![
             view(
-                0,
+                slots.x,
                 &[&[x[0], g, w[1]], &x[2..]].concat(),
                 ['n', 'g', 'c'].into_iter().chain(window_letters('\u{100}', n)),
             ),
             view(
-                1,
+                slots.w,
                 &[&[g, w[0] / g, w[1]], &w[2..]].concat(),
                 ['g', 'o', 'c'].into_iter().chain(window_letters('\u{200}', n)),
             ),
@@ -89,7 +118,7 @@ pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
             &[&[x[0], g, w[0] / g], &positions[..]].concat(),
             ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n)),
         ),
-        bias: channel_bias(call, w[0])?,
+        also: per_filter(call, slots, w[0], 1)?,
         fold: group_fold(g, w[1]),
         macs: product(&y).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
@@ -99,7 +128,7 @@ pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
 
 /// Input `[n, g c, ..]`, weight `[g c, o, ..]`, output `[n, g o, ..]`.
 pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
-    let (x, w) = same_rank(call)?;
+    let (x, w) = same_rank(call, PLAIN)?;
     let g = groups(call, x[1], w)?;
     if w[0] != x[1] {
         return Err(Refusal::Invalid(format!(
@@ -152,7 +181,7 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
             &[&[x[0], g, o], &positions[..]].concat(),
             ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n)),
         ),
-        bias: channel_bias(call, y[1])?,
+        also: per_filter(call, PLAIN, y[1], 1)?,
         fold: group_fold(g, c),
         macs: product(x).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
@@ -161,7 +190,16 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
 }
 
 pub(super) fn gemm(call: &Call) -> Result<Effect, Refusal> {
-    let (a, b) = (call.shape(0)?, call.shape(1)?);
+    gemm_of(call, PLAIN)
+}
+
+/// `QGemm` of com.microsoft: operands and addend between scales and zero points.
+pub(super) fn quantised_gemm(call: &Call) -> Result<Effect, Refusal> {
+    gemm_of(call, Slots { x: 0, w: 3, bias: 6, scales: [Some(4), Some(5)] })
+}
+
+fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
+    let (a, b) = (call.shape(slots.x)?, call.shape(slots.w)?);
     let (&[a0, a1], &[b0, b1]) = (a, b) else {
         return Err(Refusal::Invalid(format!("two axes are needed, not {a:?} and {b:?}")));
     };
@@ -171,27 +209,26 @@ pub(super) fn gemm(call: &Call) -> Result<Effect, Refusal> {
     if k != k2 {
         return Err(Refusal::Invalid(format!("{a:?} and {b:?} do not agree on the summed axis")));
     }
-    let bias = if call.has(2) {
-        let c = call.shape(2)?;
+    let mut also = per_filter(call, Slots { bias: usize::MAX, ..slots }, n, 1)?;
+    if call.has(slots.bias) {
+        let c = call.shape(slots.bias)?;
         if broadcast(&[&[m, n], c])? != [m, n] {
             return Err(Refusal::Invalid(format!("the addend {c:?} does not fit the result [{m}, {n}]")));
         }
-        Some(Operand::trailing(2, c.len(), 2))
-    } else {
-        None
-    };
+        also.push(Operand::trailing(slots.bias, c.len(), 2));
+    }
     let contraction = Contraction {
         operands: vec![
-            view(0, a, if ta { ['k', 'm'] } else { ['m', 'k'] }),
-            view(1, b, if tb { ['n', 'k'] } else { ['k', 'n'] }),
+            view(slots.x, a, if ta { ['k', 'm'] } else { ['m', 'k'] }),
+            view(slots.w, b, if tb { ['n', 'k'] } else { ['k', 'n'] }),
         ],
         output: view(0, &[m, n], ['m', 'n']),
-        bias,
+        also,
         fold: vec!['k'],
         macs: product(&[m, n, k]),
         kind: Kind::Dense,
     };
-    Ok(Effect::one(Fact::new(call.dtype(0), vec![m, n]), Action::Contract(contraction)))
+    Ok(Effect::one(Fact::new(call.dtype(slots.x), vec![m, n]), Action::Contract(contraction)))
 }
 
 /// numpy's matrix product: leading axes broadcast, vectors lose their axis.
@@ -228,7 +265,7 @@ pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
     let contraction = Contraction {
         operands: vec![view(0, a, letters(a, own_a)), view(1, b, letters(b, own_b))],
         output: view(0, &shape, out),
-        bias: None,
+        also: Vec::new(),
         fold: vec!['k'],
         macs: product(&shape).saturating_mul(k as u64),
         kind: Kind::Dense,
@@ -269,8 +306,14 @@ pub(super) fn einsum(call: &Call) -> Result<Effect, Refusal> {
     let shape = shape.ok_or_else(unknown)?;
     let macs = product(&extents.iter().map(|e| e.1).collect::<Vec<_>>());
     let summed = extents.iter().map(|e| e.0).filter(|c| !output.contains(c)).collect();
-    let contraction =
-        Contraction { operands, output: view(0, &shape, output), bias: None, fold: summed, macs, kind: Kind::Dense };
+    let contraction = Contraction {
+        operands,
+        output: view(0, &shape, output),
+        also: Vec::new(),
+        fold: summed,
+        macs,
+        kind: Kind::Dense,
+    };
     Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Contract(contraction)))
 }
 
@@ -289,7 +332,7 @@ pub(super) fn recurrent(call: &Call) -> Result<Effect, Refusal> {
     let contraction = Contraction {
         operands: vec![view(0, x, ['s', 'b', 'i']), view(1, w, ['d', 'h', 'i'])],
         output: view(0, &y, window_letters('\u{300}', 4)),
-        bias: None,
+        also: Vec::new(),
         fold: vec![],
         macs: product(&[steps, batch]).saturating_mul(product(w).saturating_add(product(r))),
         kind: Kind::Recurrent,

@@ -279,48 +279,45 @@ pub(crate) fn pad_amounts(call: &Call) -> Result<Vec<(i64, i64)>, Refusal> {
 
 pub(super) fn pad(call: &Call) -> Result<Effect, Refusal> {
     let shape = call.shape(0)?;
-    let mode = call.node.string("mode").unwrap_or("constant");
+    let amounts = pad_amounts(call)?;
+    match call.node.string("mode").unwrap_or("constant") {
+        "constant" => {}
+        "edge" | "reflect" | "wrap" => return padded_with_copies(call, shape, &amounts),
+        mode => return Err(Refusal::Unknown(format!("mode '{mode}'"))),
+    }
     let mut steps = Vec::new();
-    for (axis, (before, after)) in pad_amounts(call)?.into_iter().enumerate() {
-        let n = shape[axis] as i64;
+    for (axis, (before, after)) in amounts.into_iter().enumerate() {
         if (before, after) == (0, 0) {
             continue;
         }
-        if mode == "constant" {
-            let cut = |amount: i64| amount.min(0).saturating_neg();
-            let (cut_front, cut_back) = (cut(before), cut(after));
-            if cut_front > 0 || cut_back > 0 {
-                if n as usize > MOST_POSITIONS {
-                    return Err(too_long("an axis that is cut"));
-                }
-                let indices = (cut_front..n.saturating_sub(cut_back)).map(|i| i as usize).collect();
-                steps.push(Step::Take { axis, indices });
+        let cut = |amount: i64| amount.min(0).saturating_neg();
+        let (cut_front, cut_back) = (cut(before), cut(after));
+        if cut_front > 0 || cut_back > 0 {
+            if shape[axis] > MOST_POSITIONS {
+                return Err(too_long("an axis that is cut"));
             }
-            let (before, after) = (before.max(0) as usize, after.max(0) as usize);
-            if before.checked_add(after).and_then(|p| p.checked_add(shape[axis])).is_none_or(|p| p > 1 << 40) {
-                return Err(Refusal::Invalid(format!("padding axis {axis} by {before} and {after}")));
-            }
-            steps.push(Step::Pad { axis, before, after });
-            continue;
+            let indices = (cut_front..(shape[axis] as i64).saturating_sub(cut_back)).map(|i| i as usize).collect();
+            steps.push(Step::Take { axis, indices });
         }
-        let source = |p: i64| match mode {
-            "edge" => Some(p.clamp(0, n - 1)),
-            "wrap" => Some(p.rem_euclid(n)),
-            "reflect" if n > 1 => {
-                let q = p.rem_euclid(2 * (n - 1));
-                Some(q.min(2 * (n - 1) - q))
-            }
-            _ => None,
-        };
-        let total = n.checked_add(before).and_then(|t| t.checked_add(after)).filter(|&t| t <= MOST_POSITIONS as i64);
-        let indices = (n > 0 && total.is_some_and(|t| t >= 0) && before.unsigned_abs() <= MOST_POSITIONS as u64)
-            .then(|| (-before..n + after).map(|p| source(p).map(|i| i as usize)).collect());
-        match indices.flatten() {
-            Some(indices) => steps.push(Step::Take { axis, indices }),
-            None => return Err(Refusal::Unknown(format!("mode '{mode}' on axis {axis} of {shape:?}"))),
+        let (before, after) = (before.max(0) as usize, after.max(0) as usize);
+        if before.checked_add(after).and_then(|p| p.checked_add(shape[axis])).is_none_or(|p| p > 1 << 40) {
+            return Err(Refusal::Invalid(format!("padding axis {axis} by {before} and {after}")));
         }
+        steps.push(Step::Pad { axis, before, after });
     }
     Effect::layout(call, steps)
+}
+
+/// Which positions are copied hangs on all of their axis: with one gone, other ones would be.
+fn padded_with_copies(call: &Call, shape: &[usize], amounts: &[(i64, i64)]) -> Result<Effect, Refusal> {
+    let extent = |(&d, &(before, after)): (&usize, &(i64, i64))| {
+        let padded = (d as i64).checked_add(before)?.checked_add(after)?;
+        usize::try_from(padded).ok().filter(|&p| p <= 1 << 40)
+    };
+    let to: Option<Vec<usize>> = shape.iter().zip(amounts).map(extent).collect();
+    let to = to.ok_or_else(|| Refusal::Invalid(format!("padding {shape:?} by {amounts:?}")))?;
+    let operand = Operand::whole(0, shape.len()).mixing(|a| amounts[a] != (0, 0));
+    Ok(Effect::map(call, to, vec![operand]))
 }
 
 /// The blocks of `DepthToSpace` and `SpaceToDepth`: batch, channels, height, width, block.

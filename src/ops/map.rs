@@ -203,6 +203,22 @@ fn reduced(call: &Call, axes: &[usize], dtype: Option<DataType>) -> Result<Effec
     Ok(Effect::one(Fact::new(dtype, to), Action::Map(vec![Operand { input: 0, axes: map }])))
 }
 
+/// `QLinearAdd`, `QLinearMul` of com.microsoft: operands 0 and 3, the rest are scales and zero points.
+pub(super) fn quantised_broadcasting(call: &Call) -> Result<Effect, Refusal> {
+    let (a, b) = (call.shape(0)?, call.shape(3)?);
+    let to = broadcast(&[a, b])?;
+    let operands = vec![Operand::trailing(0, a.len(), to.len()), Operand::trailing(3, b.len(), to.len())];
+    Ok(Effect::map(call, to, operands))
+}
+
+/// Quantised pools: channels first only.
+pub(super) fn quantised_pool(call: &Call) -> Result<Effect, Refusal> {
+    if call.int("channels_last", 0) != 0 {
+        return Err(Refusal::Unknown("channels_last".into()));
+    }
+    if call.node.op_type() == "QLinearGlobalAveragePool" { global_pool(call) } else { pool(call) }
+}
+
 /// Pools over windows: positions are mixed, batch and channels pass.
 pub(super) fn pool(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape_of_rank(0, 3)?;

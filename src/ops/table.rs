@@ -9,6 +9,10 @@ const fn row(name: &'static str, rule: Rule) -> Row {
 }
 
 impl Row {
+    const fn of(self, domain: &'static str) -> Self {
+        Self { domain, ..self }
+    }
+
     const fn since(self, since: i64) -> Self {
         Self { since, ..self }
     }
@@ -46,6 +50,7 @@ pub(super) static ROWS: &[Row] = &[
     row("GRU", contract::recurrent).since(7),
     row("LSTM", contract::recurrent).since(7),
     row("MatMul", contract::matmul),
+    row("QLinearConv", contract::quantised_conv).since(10).narrow(Narrow::Group),
     row("RNN", contract::recurrent).since(7),
     // Rearrangements.
     row("Concat", layout::concat),
@@ -171,9 +176,16 @@ pub(super) static ROWS: &[Row] = &[
     row("ReduceProd", map::reduce).eval(Custom(values::evaluate_reduce_prod)),
     row("ReduceSum", map::reduce),
     row("ReduceSumSquare", map::reduce),
-    row("Resize", map::resize).since(10),
+    row("Resize", map::resize).since(10).narrow(target(3, "")),
     row("Upsample", map::resize).since(7),
     // Quantisation.
     row("DequantizeLinear", map::quantize).since(10).eval(Custom(values::evaluate_dequantize)),
     row("QuantizeLinear", map::quantize).since(10),
+    row("QLinearAdd", map::quantised_broadcasting).of("com.microsoft"),
+    row("QLinearAveragePool", map::quantised_pool).of("com.microsoft"),
+    row("QLinearGlobalAveragePool", map::quantised_pool).of("com.microsoft"),
+    row("QLinearMul", map::quantised_broadcasting).of("com.microsoft"),
+    row("QLinearSigmoid", map::unary).of("com.microsoft"),
+    row("QLinearLeakyRelu", map::unary).of("com.microsoft"),
+    row("QGemm", contract::quantised_gemm).of("com.microsoft"),
 ];

@@ -9,7 +9,7 @@ use super::layers::{output_shape, shape_text};
 use super::number::{bytes, count};
 use super::table::Table;
 use crate::analysis::{self, Shapes};
-use crate::ir::{GraphId, Model, NodeId, Port};
+use crate::ir::{Model, NodeId, Port};
 use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::{AttributeProto, TensorProto, tensor_shape_proto::dimension, type_proto};
 use crate::onnx::tensor::{DataType, Tensor};
@@ -160,14 +160,14 @@ fn model_changes(before: &Model, after: &Model) -> Vec<Change> {
         let what = if domain.is_empty() { "opset".to_owned() } else { format!("opset {domain}") };
         note(&mut changes, what, version(before), version(after));
     }
-    let sides: [(&str, fn(&Model, GraphId) -> &[Port]); 2] =
-        [("input", |m, g| m.graph(g).inputs()), ("output", |m, g| m.graph(g).outputs())];
-    for (side, ports) in sides {
-        let types = |m: &Model| -> BTreeMap<String, String> {
-            let ports = ports(m, m.main()).iter();
-            ports.map(|p| (m.value(p.value).name().to_owned(), declared(p))).collect()
+    let graphs = (before.graph(before.main()), after.graph(after.main()));
+    for (side, old, new) in
+        [("input", graphs.0.inputs(), graphs.1.inputs()), ("output", graphs.0.outputs(), graphs.1.outputs())]
+    {
+        let types = |model: &Model, ports: &[Port]| -> BTreeMap<String, String> {
+            ports.iter().map(|p| (model.value(p.value).name().to_owned(), declared(p))).collect()
         };
-        let (a, b) = (types(before), types(after));
+        let (a, b) = (types(before, old), types(after, new));
         for name in a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))) {
             note(&mut changes, format!("{side} '{name}'"), a.get(name).cloned(), b.get(name).cloned());
         }

@@ -23,6 +23,8 @@ pub struct Inspection {
     pub layers: Vec<Layer>,
     pub groups: Vec<GroupLine>,
     pub params: u64,
+    /// Running means and variances, which are not counted as parameters.
+    pub statistics: u64,
     pub macs: u64,
     pub bytes: u64,
     /// What lies in convolutions that can be cut.
@@ -147,6 +149,7 @@ impl Inspection {
             assumed: worlds.first().filter(|_| is_symbolic(model)).map(|w| assumed(w)),
             layers,
             params: costs.values().map(|c| c.params).sum(),
+            statistics: costs.values().map(|c| c.statistics).sum(),
             macs: costs.values().map(|c| c.macs).fold(0, u64::saturating_add),
             bytes: costs.values().map(|c| c.bytes).sum(),
             prunable: share(true),
@@ -194,9 +197,14 @@ impl Inspection {
     /// Sentences with the totals.
     pub fn totals(&self) -> Vec<String> {
         let mut out = vec![format!(
-            "{} nodes, {} parameters, {} MACs for one item, {} of constants",
+            "{} node{}, {} parameters{}, {} MACs for one item, {} of constants",
             count(self.nodes as u64),
+            if self.nodes == 1 { "" } else { "s" },
             count(self.params),
+            match self.statistics {
+                0 => String::new(),
+                n => format!(" and {} running statistics", count(n)),
+            },
             count(self.macs),
             super::bytes(self.bytes)
         )];

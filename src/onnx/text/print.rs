@@ -4,9 +4,8 @@
 //! its way (what was elided, what was lost) are held back to its end.
 
 use super::names::{attribute_name, begins_type, element_name, is_identifier, is_special_float};
-use crate::onnx::proto::attribute_proto::AttributeType;
 use crate::onnx::proto::tensor_proto::{DataLocation, DataType};
-use crate::onnx::proto::*;
+use crate::onnx::proto::{attribute_proto::AttributeType, *};
 use crate::onnx::tensor::Tensor;
 use sha2::{Digest, Sha256};
 use std::fmt::{Display, Write};

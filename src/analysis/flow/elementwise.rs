@@ -1,0 +1,124 @@
+//! Operators that work place by place.
+
+use super::super::field::Field;
+use super::{Flow, MOST_LABELS, positions};
+use crate::ir::NodeId;
+use crate::ops::{Effect, Operand};
+
+/// The fields of one operand as they lie in the output.
+pub(super) struct Aligned {
+    pub fields: Vec<Field>,
+    /// Axes of the output along which the operand has more than one position.
+    pub spans: Vec<bool>,
+}
+
+impl Flow<'_> {
+    pub(super) fn map(&mut self, n: NodeId, effect: &Effect, operands: &[Operand]) {
+        let shape = effect.outputs[0].shape.clone().unwrap_or_default();
+        let fields = self.elementwise(n, &shape, operands);
+        for (i, &v) in self.model.node(n).outputs().iter().enumerate() {
+            // A second output is used only where it is of the same places as the first (a dropout's mask).
+            self.set(v, if i == 0 || self.model.node(n).op_type() == "Dropout" { fields.clone() } else { vec![] });
+        }
+    }
+
+    pub(super) fn elementwise(&mut self, n: NodeId, shape: &[usize], operands: &[Operand]) -> Vec<Field> {
+        let mut aligned = Vec::new();
+        for operand in operands {
+            let Some(v) = self.model.node(n).input(operand.input) else { continue };
+            let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { continue };
+            let mixed: Vec<usize> = (0..own.len()).filter(|&a| operand.axes[a].is_none()).collect();
+            let reason = self.coupling.atoms.reason(
+                Some(n),
+                "mixed-axis",
+                format!("{} mixes the elements along axes {mixed:?}", self.model.node(n).op_type()),
+            );
+            let mut fields = Vec::new();
+            for field in self.fields(v) {
+                if let Some(mut f) = self.fold(field, &mixed, &own, reason) {
+                    f.axes = f.axes.iter().filter_map(|&a| operand.axes[a]).collect();
+                    fields.push(f);
+                }
+            }
+            let mut spans = vec![false; shape.len()];
+            for (a, to) in operand.axes.iter().enumerate() {
+                if let Some(to) = *to {
+                    spans[to] = own[a] > 1;
+                }
+            }
+            aligned.push(Aligned { fields, spans });
+        }
+        self.combine(n, shape, aligned)
+    }
+
+    /// Takes away a field's freedom along some axes: where it varies along others too, the positions along these
+    /// axes go together; where it does not, it is pinned and `None`.
+    pub(super) fn fold(&mut self, mut field: Field, axes: &[usize], shape: &[usize], reason: u32) -> Option<Field> {
+        for &axis in axes {
+            if !field.varies(axis) {
+                continue;
+            }
+            if field.axes.len() == 1 {
+                self.pin(&field, reason);
+                return None;
+            }
+            let slices = field.slices(axis, shape);
+            for pair in slices.windows(2) {
+                for (&x, &y) in pair[0].iter().zip(&pair[1]) {
+                    self.coupling.atoms.join(x, y, reason);
+                }
+            }
+            field.axes.retain(|&a| a != axis);
+            field.atoms = slices.into_iter().next().unwrap_or_default();
+        }
+        Some(field)
+    }
+
+    /// The fields of an elementwise result: labels at the same place are joined; a field along an axis that another
+    /// operand also has, but without labels, cannot be cut there.
+    pub(super) fn combine(&mut self, n: NodeId, shape: &[usize], mut operands: Vec<Aligned>) -> Vec<Field> {
+        let fixed = self.coupling.atoms.reason(
+            Some(n),
+            "fixed-operand",
+            "another operand has positions along this axis that cannot be removed",
+        );
+        for k in 0..operands.len() {
+            let bare: Vec<usize> = (0..shape.len())
+                .filter(|&a| operands.iter().any(|o| o.spans[a] && !o.fields.iter().any(|f| f.varies(a))))
+                .collect();
+            let fields = std::mem::take(&mut operands[k].fields);
+            operands[k].fields = fields.into_iter().filter_map(|f| self.fold(f, &bare, shape, fixed)).collect();
+        }
+        let together = self.coupling.atoms.reason(
+            Some(n),
+            "elementwise",
+            format!("{} takes elements at the same place", self.model.node(n).op_type()),
+        );
+        let mut out: Vec<Field> = Vec::new();
+        for field in operands.into_iter().flat_map(|o| o.fields) {
+            let overlapping: Vec<Field> =
+                out.iter().filter(|g| g.axes.iter().any(|&a| field.varies(a))).cloned().collect();
+            for other in &overlapping {
+                self.join(other, &field, shape, together);
+            }
+            if overlapping.is_empty() {
+                out.push(field);
+            }
+        }
+        out
+    }
+
+    /// Joins two fields place by place, each repeated along the axes that only the other has.
+    pub(super) fn join(&mut self, a: &Field, b: &Field, shape: &[usize], reason: u32) {
+        let mut axes: Vec<usize> = a.axes.iter().chain(&b.axes).copied().collect();
+        axes.sort_unstable();
+        axes.dedup();
+        if positions(&axes, shape) > MOST_LABELS {
+            self.pin(a, reason);
+            return self.pin(b, reason);
+        }
+        for (x, y) in a.spread(&axes, shape).into_iter().zip(b.spread(&axes, shape)) {
+            self.coupling.atoms.join(x, y, reason);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Label fields from inputs to outputs, node by node, under one assignment of sizes.
+//!
+//! One file for each way in which channels pass a node (`crate::ops::Action`): `elementwise`, `layout`, `contract`, and
+//! `product` for sums of products of two activations.
+
+mod contract;
+mod elementwise;
+mod layout;
+mod product;
+
+use super::coupling::{Coupling, World};
+use super::field::Field;
+use super::infer::Shapes;
+use crate::ir::{Def, Model, NodeId, Uses, ValueId};
+use crate::onnx::tensor::DataType;
+use crate::ops::{Action, Effect};
+
+/// Labels of one field beyond which it is pinned: no network comes near, but a damaged shape may.
+const MOST_LABELS: usize = 1 << 22;
+
+fn positions(axes: &[usize], shape: &[usize]) -> usize {
+    axes.iter().map(|&a| shape[a]).fold(1, usize::saturating_mul)
+}
+
+pub(super) struct Flow<'a> {
+    model: &'a Model,
+    uses: &'a Uses,
+    coupling: &'a mut Coupling,
+    world: World,
+}
+
+impl<'a> Flow<'a> {
+    pub fn run(model: &'a Model, uses: &'a Uses, shapes: Shapes, coupling: &'a mut Coupling) -> World {
+        let world = World { shapes, fields: vec![Vec::new(); model.value_count()], views: Vec::new() };
+        let mut flow = Flow { model, uses, coupling, world };
+        for n in model.walk() {
+            flow.node(n);
+        }
+        for g in model.live_graphs() {
+            let text = if g == model.main() { "an output of the model" } else { "an output of a nested graph" };
+            for port in model.graph(g).outputs() {
+                let name = model.value(port.value).name();
+                let maker = flow.maker(port.value);
+                let reason = flow.coupling.atoms.reason(maker, "graph-output", format!("'{name}' is {text}"));
+                flow.pin_value(port.value, reason);
+            }
+        }
+        flow.world
+    }
+
+    pub(super) fn maker(&self, value: ValueId) -> Option<NodeId> {
+        match self.model.value(value).def() {
+            Def::Node(n, _) => Some(n),
+            _ => None,
+        }
+    }
+
+    pub(super) fn node(&mut self, n: NodeId) {
+        // Taken out for the time of the visit: the rules borrow it while the fields change.
+        let Some(effect) = self.world.shapes.effects[n.index()].take() else { return };
+        match &effect {
+            Ok(e) => self.effect(n, e),
+            Err(refusal) => self.opaque(n, &refusal.to_string()),
+        }
+        self.world.shapes.effects[n.index()] = Some(effect);
+    }
+
+    pub(super) fn effect(&mut self, n: NodeId, effect: &Effect) {
+        let node = self.model.node(n);
+        let rank_known = effect.outputs.iter().all(|f| f.shape.as_ref().is_some_and(|s| !s.contains(&0)));
+        if !rank_known {
+            return self.opaque(n, "a shape is not known, or a tensor is empty");
+        }
+        let second_output = node.outputs().iter().skip(1).flatten().any(|&v| !self.uses.is_unused(v));
+        match &effect.action {
+            Action::ShapeOnly => return,
+            Action::Opaque(why) => self.opaque(n, why),
+            Action::Map(_) if second_output && node.op_type() != "Dropout" => {
+                self.opaque(n, "its second output is used, which tells of positions over all channels");
+            }
+            Action::Map(operands) => self.map(n, effect, operands),
+            Action::Layout { input, outputs } => self.layout(n, *input, outputs),
+            Action::Concat { axis } => self.concat(n, effect, *axis),
+            Action::Contract(c) => self.contract(n, effect, c),
+        }
+        let mentioned: Vec<usize> = match &effect.action {
+            Action::Map(operands) => operands.iter().map(|o| o.input).collect(),
+            Action::Layout { input, .. } => vec![*input],
+            Action::Concat { .. } => (0..node.inputs().len()).collect(),
+            Action::Contract(c) => c.operands.iter().map(|v| v.input).chain(c.also.iter().map(|b| b.input)).collect(),
+            Action::ShapeOnly | Action::Opaque(_) => return,
+        };
+        for (i, input) in node.inputs().iter().enumerate().filter(|(i, _)| !mentioned.contains(i)) {
+            let Some(v) = *input else { continue };
+            let reason =
+                self.coupling.atoms.reason(Some(n), "parameter", format!("input {i} is a parameter of the operator"));
+            self.pin_value(v, reason);
+        }
+    }
+
+    pub(super) fn opaque(&mut self, n: NodeId, why: &str) {
+        let op = self.model.node(n).op_type().to_owned();
+        let reason =
+            self.coupling.atoms.reason(Some(n), "opaque", format!("nothing is known of how channels pass {op}: {why}"));
+        for v in self.model.node(n).inputs().iter().flatten() {
+            self.pin_value(*v, reason);
+        }
+    }
+
+    pub(super) fn pin_value(&mut self, v: ValueId, reason: u32) {
+        // Integers are positions, sizes and the like: they carry no channels unless someone has given them labels.
+        let number = self
+            .world
+            .shapes
+            .fact(v)
+            .and_then(|f| f.dtype)
+            .is_some_and(|t| !matches!(t, DataType::Int64 | DataType::Int32 | DataType::Bool | DataType::String));
+        let fields = if number { self.fields(v) } else { self.world.fields[v.index()].clone() };
+        for field in &fields {
+            self.pin(field, reason);
+        }
+    }
+
+    pub(super) fn pin(&mut self, field: &Field, reason: u32) {
+        for &a in &field.atoms {
+            self.coupling.atoms.pin(a, reason);
+        }
+    }
+
+    /// The fields of a value; those of a stored constant are made when it is first read as data.
+    pub(super) fn fields(&mut self, v: ValueId) -> Vec<Field> {
+        if self.world.fields[v.index()].is_empty()
+            && self.model.constant(v).is_some()
+            && let Some(shape) = self.world.shapes.shape(v).map(<[usize]>::to_vec)
+        {
+            self.world.fields[v.index()] = self.coupling.leaf_fields(v, &shape);
+        }
+        self.world.fields[v.index()].clone()
+    }
+
+    pub(super) fn set(&mut self, v: Option<ValueId>, fields: Vec<Field>) {
+        if let Some(v) = v {
+            self.world.fields[v.index()] = fields.into_iter().filter(|f| !f.axes.is_empty()).collect();
+        }
+    }
+}
