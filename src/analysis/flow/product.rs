@@ -47,12 +47,7 @@ impl Flow<'_> {
     }
 
     /// Constants (and axes) whose zeros make the channels of `v` zero.
-    pub(super) fn zero_sources(
-        &self,
-        v: ValueId,
-        depth: usize,
-        budget: &mut usize,
-    ) -> Option<Vec<(ValueId, usize)>> {
+    pub(super) fn zero_sources(&self, v: ValueId, depth: usize, budget: &mut usize) -> Option<Vec<(ValueId, usize)>> {
         *budget = budget.checked_sub(1)?;
         let n = self.maker(v).filter(|_| depth > 0)?;
         let node = self.model.node(n);
