@@ -192,7 +192,7 @@ fn coherent(effect: &Effect, inputs: &[Option<&Fact>]) -> Result<(), Refusal> {
     };
     let operands: &[Operand] = match &effect.action {
         Action::Map(operands) => operands,
-        Action::Contract(c) => &c.also[..],
+        Action::Contract(c) => &c.also,
         _ => &[],
     };
     if let Some(bad) = operands.iter().find(|o| !aligned(o)) {

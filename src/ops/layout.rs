@@ -296,8 +296,7 @@ pub(super) fn pad(call: &Call) -> Result<Effect, Refusal> {
             if shape[axis] > MOST_POSITIONS {
                 return Err(too_long("an axis that is cut"));
             }
-            let end = (shape[axis] as i64).saturating_sub(cut_back);
-            let indices = (cut_front..end).map(|i| i as usize).collect();
+            let indices = (cut_front..(shape[axis] as i64).saturating_sub(cut_back)).map(|i| i as usize).collect();
             steps.push(Step::Take { axis, indices });
         }
         let (before, after) = (before.max(0) as usize, after.max(0) as usize);

@@ -2,8 +2,8 @@
 
 use super::super::field::Field;
 use super::super::label::{Atom, Origin, PINNED};
-use super::{Flow, MOST_LABELS, positions};
 use super::elementwise::Aligned;
+use super::{Flow, MOST_LABELS, positions};
 use crate::ir::{NodeId, ValueId};
 use crate::ops::Effect;
 use crate::ops::step::Step;

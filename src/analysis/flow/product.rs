@@ -8,6 +8,9 @@ use crate::ir::{NodeId, ValueId};
 use crate::ops::step::Step;
 use crate::ops::{Action, Contraction, View, Zero};
 
+/// Nodes that are visited to see where zeros come from.
+const MOST_TRACED: usize = 4096;
+
 impl Flow<'_> {
     /// Two activations multiplied: the masked original is stated on the constants that make one of them, if zero
     /// there reaches the product as zero; otherwise the summed channels stay.
