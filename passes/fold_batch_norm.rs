@@ -43,7 +43,7 @@ use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark,
 use crate::analysis::{infer_all, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
-use std::cell::OnceCell;
+use std::collections::BTreeSet;
 
 /// Folds batch normalisation into weights.
 #[derive(Debug, Clone, Default)]
@@ -69,18 +69,15 @@ impl Pass for FoldBatchNorm {
     }
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
-        let mut changes = 0;
+        let mut gone = BTreeSet::new();
         let mut remarks = Vec::new();
         // A fold changes who reads what only for values that it retires, and for statistics, whose readers are not
         // asked for; the snapshot stays good.
         let uses = model.uses();
         // Only products of unknown rank ask for shapes. Values keep their ids, so the answer stays good as well.
-        let original = model.clone();
-        let shapes = OnceCell::new();
-        let rank = |v: Option<ValueId>| {
-            let shapes = shapes.get_or_init(|| infer_all(&original, &context.sizes).swap_remove(0));
-            shapes.shape(v?).map(<[usize]>::len)
-        };
+        let asked = model.walk().into_iter().any(|n| model.node(n).op_type() == "MatMul");
+        let shapes = asked.then(|| infer_all(model, &context.sizes).swap_remove(0));
+        let rank = |v: Option<ValueId>| shapes.as_ref()?.shape(v?).map(<[usize]>::len);
         for n in model.walk() {
             let node = model.node(n);
             if !node.is_standard() || node.op_type() != "BatchNormalization" || model.is_local_function(node) {
@@ -89,11 +86,13 @@ impl Pass for FoldBatchNorm {
             match fold(model, &uses, &rank, n) {
                 Ok(folded) => {
                     apply(model, n, folded);
-                    changes += 1;
+                    gone.insert(n);
                 }
                 Err(Refused { rule, text }) => remarks.push(Remark::at(model, n, rule, text)),
             }
         }
+        model.remove_nodes(&gone);
+        let changes = gone.len();
         let summary = format!("folded {}", counted(changes, "batch normalisation"));
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
@@ -130,7 +129,6 @@ fn apply(model: &mut Model, n: NodeId, folded: Folded) {
         model.set_operator(layer, "Gemm");
     }
     model.take_over_output(n, 0, layer, 0);
-    model.remove_node(n);
 }
 
 fn fold(
@@ -158,7 +156,10 @@ fn fold(
         return refuse("shape", "the product is not known to be a matrix");
     }
     let axis = Axis::of(model, layer, tensor.shape(), scale.len())?;
-    let filters = axis.scaled(&tensor, &scale)?;
+    let filters = axis
+        .scaled(&tensor, &scale)
+        .ok_or_else(|| Refused { rule: "weight-type", text: format!("the layer computes in {:?}", tensor.dtype()) })?;
+    finite(&filters, "weight")?;
 
     let old = match node.input(2) {
         Some(b) => Some((b, constant(model, b, "bias")?)),
@@ -290,7 +291,7 @@ fn values(t: &Tensor) -> Result<Vec<f64>, Refused> {
 }
 
 fn finite(tensor: &Tensor, what: &str) -> Result<(), Refused> {
-    if tensor.to_f64().is_none_or(|v| v.iter().any(|x| !x.is_finite())) {
+    if !tensor.is_finite() {
         return refuse("overflow", format!("the folded {what} does not fit {:?}", tensor.dtype()));
     }
     Ok(())
@@ -338,38 +339,10 @@ impl Axis {
         Ok(Self { run: run(axis), per_group, rows, outer_run: run(0) })
     }
 
-    /// The weight with every channel multiplied by its scale, in its own type.
-    fn scaled(&self, weight: &Tensor, scale: &[f64]) -> Result<Tensor, Refused> {
-        // Runs of elements share a channel.
-        let channel = |run: usize| {
-            let i = run * self.run;
-            (i / self.outer_run) / self.rows * self.per_group + run % self.per_group
-        };
-        if weight.dtype() == DataType::Float {
-            // Weights take hundreds of megabytes: one copy, the new one, and no other.
-            let (from, _) = weight.data().as_chunks::<4>();
-            let mut data = vec![0; weight.data().len()];
-            let (to, _) = data.as_chunks_mut::<4>();
-            for (run, (to, from)) in to.chunks_mut(self.run).zip(from.chunks(self.run)).enumerate() {
-                let s = scale[channel(run)];
-                let mut fits = true;
-                for (to, from) in to.iter_mut().zip(from) {
-                    let scaled = (f64::from(f32::from_le_bytes(*from)) * s) as f32;
-                    fits &= scaled.is_finite();
-                    *to = scaled.to_le_bytes();
-                }
-                if !fits {
-                    return refuse("overflow", "the folded weight does not fit Float");
-                }
-            }
-            return Ok(Tensor::new(weight.dtype(), weight.shape().to_vec(), data.into()).expect("as many bytes"));
-        }
-        let values: Vec<f64> =
-            values(weight)?.iter().enumerate().map(|(i, v)| v * scale[channel(i / self.run)]).collect();
-        let Some(scaled) = Tensor::from_f64(weight.dtype(), weight.shape(), &values) else {
-            return refuse("weight-type", format!("the weight is of type {:?}", weight.dtype()));
-        };
-        finite(&scaled, "weight")?;
-        Ok(scaled)
+    /// `None` where the weight holds no reals.
+    fn scaled(&self, weight: &Tensor, scale: &[f64]) -> Option<Tensor> {
+        // All elements of a run belong to one channel.
+        let channel = |i: usize| (i * self.run / self.outer_run) / self.rows * self.per_group + i % self.per_group;
+        weight.scaled(self.run, |i| scale[channel(i)])
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
 }
 
 /// Evaluation may take this many bytes beyond a few times those of its operands.
-const WORKSPACE: u64 = 64 << 20;
+const WORKSPACE: u64 = 16 << 20;
 
 /// Operators whose rule is in the operator table but whose arithmetic is tract's. Their results are held against the
 /// rule. Random operators must never stand here, nor those whose attributes tract reads in its own way.

@@ -16,6 +16,7 @@ pub mod prune;
 pub use pipeline::{ArgumentError, Arguments, DEFAULT_PIPELINE, Event, Pipeline, PipelineError};
 
 use crate::ir::{Model, NodeId};
+use crate::onnx::SourceMap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -26,6 +27,9 @@ pub struct Context {
     pub sizes: BTreeMap<String, usize>,
     /// Check the model's invariants after every pass, also where debug assertions are off.
     pub verify_each: bool,
+    /// The mapped files that payloads are borrowed from: pages are handed back once a pass has read them, so that a
+    /// model needs less memory than its file. Empty where nothing is mapped.
+    pub source: SourceMap,
 }
 
 /// Something that a pass left alone, and why.

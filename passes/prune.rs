@@ -86,13 +86,14 @@ impl Pass for Prune {
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let (globs, worlds) = (Globs::new(model, &self.options)?, infer_all(model, &context.sizes));
+        let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source };
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
             let coupling = Coupling::new(model, worlds.clone(), &pins);
             let groups = groups(model, &coupling);
-            let choices = choose::choose(model, &coupling, &groups, &self.options, &globs, attempt < ATTEMPTS);
+            let choices = choose::choose(model, &coupling, &groups, &asked, attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
-            match cut(model, &coupling, &removed) {
+            match cut(model, &coupling, &removed, &context.source) {
                 Ok(cut) => return Ok(self.finish(model, &coupling, &groups, &choices, &removed, cut)),
                 Err(misfit) => {
                     // What the union-find calls these classes is stable: the next attempt numbers atoms alike.
@@ -137,7 +138,8 @@ pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcom
     let groups = groups(model, &coupling);
     let choices = choose::replay(model, &coupling, &groups, plan).map_err(refuse)?;
     let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
-    let cut = cut(model, &coupling, &removed).map_err(|m| refuse(format!("the plan does not fit: {}", m.text)))?;
+    let cut = cut(model, &coupling, &removed, &context.source)
+        .map_err(|m| refuse(format!("the plan does not fit: {}", m.text)))?;
     record::same_tensors(plan, &cut).map_err(refuse)?;
     let mut outcome = Prune::default().finish(model, &coupling, &groups, &choices, &removed, cut);
     if let Some(new) = &mut outcome.plan {

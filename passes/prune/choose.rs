@@ -4,6 +4,7 @@ use super::{Globs, PruneOptions};
 use crate::analysis::{Atom, Coupling, Group, filters};
 use crate::importance::{self, Filters, Ranking};
 use crate::ir::Model;
+use crate::onnx::SourceMap;
 use crate::onnx::tensor::Tensor;
 use crate::plan::{Plan, VerdictKind};
 use rayon::prelude::*;
@@ -33,20 +34,48 @@ impl Choice {
     }
 }
 
+/// What does not change from group to group.
+pub(super) struct Asked<'a> {
+    pub options: &'a PruneOptions,
+    pub globs: &'a Globs,
+    pub source: &'a SourceMap,
+}
+
+/// Groups of more weights than this are ranked one group after the other, each by all threads.
+const LARGE: usize = 1 << 20;
+
 /// One choice for each group. With `cutting` off nothing is removed at all.
 pub(super) fn choose(
     model: &Model,
     coupling: &Coupling,
     groups: &[Group],
-    options: &PruneOptions,
-    globs: &Globs,
+    asked: &Asked,
     cutting: bool,
 ) -> Vec<Choice> {
     let ids = ids(model, groups);
-    let work: Vec<(usize, &Group)> = groups.iter().enumerate().collect();
-    work.par_iter()
-        .map(|&(i, group)| choose_one(model, coupling, group, ids[i].clone(), options, globs, cutting))
-        .collect()
+    let one = |i: usize, scratch: &mut Vec<Vec<f32>>| {
+        (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, cutting, scratch))
+    };
+    // Side by side, large weights would all lie in memory at once. The largest first, so that the others reuse its.
+    let weights: Vec<usize> = groups.iter().map(|g| weights_of(model, coupling, g)).collect();
+    let (mut large, small): (Vec<usize>, Vec<usize>) = (0..groups.len()).partition(|&i| weights[i] > LARGE);
+    large.sort_by_key(|&i| std::cmp::Reverse(weights[i]));
+    let mut out: Vec<(usize, Choice)> = small.into_par_iter().map(|i| one(i, &mut Vec::new())).collect();
+    let mut scratch = Vec::new();
+    out.extend(large.into_iter().map(|i| one(i, &mut scratch)));
+    drop(scratch);
+    out.sort_by_key(|(i, _)| *i);
+    out.into_iter().map(|(_, choice)| choice).collect()
+}
+
+/// How many numbers the filters of a group are.
+fn weights_of(model: &Model, coupling: &Coupling, group: &Group) -> usize {
+    let sources = group.members.iter().filter_map(|m| m.source);
+    let elements = sources.filter_map(|s| {
+        let dims = &model.constant(coupling.sources[s].value)?.dims;
+        Some(dims.iter().fold(1usize, |n, &d| n.saturating_mul(usize::try_from(d).unwrap_or(0))))
+    });
+    elements.fold(0, usize::saturating_add)
 }
 
 /// The name of each group: its first member's, made unique by a number where nodes share a name.
@@ -69,10 +98,11 @@ fn choose_one(
     coupling: &Coupling,
     group: &Group,
     id: String,
-    options: &PruneOptions,
-    globs: &Globs,
+    asked: &Asked,
     cutting: bool,
+    scratch: &mut Vec<Vec<f32>>,
 ) -> Choice {
+    let Asked { options, globs, source } = *asked;
     let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
     let kept = |id, node: Option<&String>, rule, text| Choice::left(id, VerdictKind::Kept, node.cloned(), rule, text);
     if group.classes.is_empty() {
@@ -102,7 +132,7 @@ fn choose_one(
         let text = format!("ratio {ratio} of {n} channels, with the limits asked for, leaves them all");
         return kept(id, labels.first(), "ratio", text);
     }
-    match rank(model, coupling, group, n - keep, &options.importance) {
+    match rank(model, coupling, group, n - keep, &options.importance, source, scratch) {
         Some((ranking, order)) => {
             let mut classes: Vec<(usize, Atom)> =
                 order.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
@@ -148,6 +178,8 @@ fn rank(
     group: &Group,
     remove: usize,
     options: &importance::Options,
+    mapped: &SourceMap,
+    scratch: &mut Vec<Vec<f32>>,
 ) -> Option<(Ranking, Vec<u32>)> {
     let mut weights: Vec<(usize, Tensor, [usize; 3])> = Vec::new();
     for (m, member) in group.members.iter().enumerate() {
@@ -155,7 +187,11 @@ fn rank(
         let (tensor, n, channels, taps) = filters(model, coupling, &coupling.sources[source])?;
         weights.push((m, tensor, [n, channels, taps]));
     }
-    let data: Vec<Cow<'_, [f32]>> = weights.iter().map(|(_, t, _)| t.to_f32()).collect::<Option<_>>()?;
+    let passed = |bytes: &[u8]| mapped.release_bytes(bytes);
+    let data: Vec<Cow<'_, [f32]>> = weights
+        .iter()
+        .map(|(_, t, _)| t.to_f32_passing(scratch.pop().unwrap_or_default(), &passed))
+        .collect::<Option<_>>()?;
     let members: Vec<importance::Member> = weights
         .iter()
         .zip(data)
@@ -180,6 +216,11 @@ fn rank(
         }
         if !withheld {
             let order = ranking.order.clone();
+            weights.iter().for_each(|(_, t, _)| passed(t.data()));
+            scratch.extend(members.into_iter().filter_map(|m| match m.filters.data {
+                Cow::Owned(copy) => Some(copy),
+                Cow::Borrowed(_) => None,
+            }));
             return Some((ranking, order));
         }
     }

@@ -35,7 +35,9 @@ pub fn node_costs(model: &Model, shapes: &Shapes) -> Vec<(NodeId, Cost)> {
             let Some(v) = *v else { continue };
             let Some(proto) = model.constant(v).filter(|_| counted.insert(v)) else { continue };
             let Some(dtype) = proto.data_type.and_then(|t| DataType::try_from(t).ok()) else { continue };
-            let elements = proto.dims.iter().map(|&d| d.max(0) as u64).fold(1, u64::saturating_mul);
+            // Constants that contradict their own shape have none.
+            let Some(shape) = shapes.shape(v) else { continue };
+            let elements = shape.iter().product::<usize>() as u64;
             cost.bytes += elements.saturating_mul(bits_per_element(dtype).unwrap_or(0) as u64).div_ceil(8);
             // Mean and variance are statistics, integers of 32 bits and more are shapes, indices or biases in units
             // of a quantised product.

@@ -15,7 +15,7 @@ use super::infer::Shapes;
 use super::label::{Atom, Atoms, Origin, PINNED};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::ops::Kind;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A contraction stops reading removed channels by these positions of a constant being set to zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,42 @@ pub struct Coupling {
     pub constant: Vec<bool>,
     /// By value: a small tensor that is the same for every input and every size of the symbolic dimensions.
     pub fixed: Vec<bool>,
+    known_reads: HashSet<(NodeId, ValueId, usize)>,
+    known_sources: HashSet<(NodeId, usize)>,
+}
+
+/// What stays of one axis of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    extent: usize,
+    /// Positions that go, ascending. Few axes lose any, and extents in space may be large.
+    gone: Vec<usize>,
+}
+
+impl Kept {
+    /// Positions before the cut.
+    pub fn extent(&self) -> usize {
+        self.extent
+    }
+
+    /// Positions after it.
+    pub fn count(&self) -> usize {
+        self.extent - self.gone.len()
+    }
+
+    /// Whether any position goes.
+    pub fn loses(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    pub fn stays(&self, position: usize) -> bool {
+        self.gone.binary_search(&position).is_err()
+    }
+
+    /// How many positions before this one stay.
+    pub fn before(&self, position: usize) -> usize {
+        position - self.gone.partition_point(|&g| g < position)
+    }
 }
 
 /// What holds under one assignment.
@@ -77,6 +113,8 @@ impl Coupling {
             reads: Vec::new(),
             constant: constants(model),
             fixed: vec![false; model.value_count()],
+            known_reads: HashSet::new(),
+            known_sources: HashSet::new(),
         };
         if let Some(shapes) = worlds.first() {
             let fixed = Fixed::within(model, shapes.clone());
@@ -138,18 +176,24 @@ impl Coupling {
     }
 
     /// For each axis of a value which positions stay when the given classes (by representative) go.
-    pub fn kept(&self, world: usize, value: ValueId, removed: &BTreeSet<Atom>) -> Option<Vec<Vec<bool>>> {
+    pub fn kept(&self, world: usize, value: ValueId, removed: &BTreeSet<Atom>) -> Option<Vec<Kept>> {
         let world = &self.worlds[world];
         let shape = world.shapes.shape(value)?;
-        let mut kept: Vec<Vec<bool>> = shape.iter().map(|&d| vec![true; d]).collect();
+        let mut kept: Vec<Kept> = shape.iter().map(|&extent| Kept { extent, gone: Vec::new() }).collect();
         for field in &world.fields[value.index()] {
             let gone: Vec<Atom> =
                 field.atoms.iter().map(|&a| Atom::from(removed.contains(&self.atoms.find(a)))).collect();
+            if gone.iter().all(|&g| g == 0) {
+                continue;
+            }
             let seen = Field { axes: field.axes.clone(), atoms: gone }.squeezed(shape);
             match seen.axes[..] {
-                [] if seen.atoms.first() == Some(&1) => kept[field.axes[0]].fill(false),
-                [] => {}
-                [axis] => seen.atoms.iter().zip(&mut kept[axis]).for_each(|(&g, k)| *k &= g == 0),
+                [] => kept[field.axes[0]].gone = (0..shape[field.axes[0]]).collect(),
+                [axis] => {
+                    // Fields of one tensor vary along axes of their own, so no other has been here.
+                    let gone = seen.atoms.iter().enumerate().filter(|(_, g)| **g == 1);
+                    kept[axis].gone = gone.map(|(i, _)| i).collect();
+                }
                 // Boxes leave no class that is not a union of whole slices.
                 _ => return None,
             }
@@ -164,8 +208,15 @@ impl Coupling {
     }
 
     pub(super) fn add_read(&mut self, read: Read) {
-        if !self.reads.contains(&read) {
+        if self.known_reads.insert((read.node, read.value, read.axis)) {
             self.reads.push(read);
+        }
+    }
+
+    /// Adds a source, unless that input of the node is one already.
+    pub(super) fn add_source(&mut self, node: NodeId, input: usize, source: impl FnOnce() -> Source) {
+        if self.known_sources.insert((node, input)) {
+            self.sources.push(source());
         }
     }
 

@@ -85,6 +85,23 @@ impl Field {
         }
     }
 
+    /// How many atoms a step will need.
+    pub fn size_after(&self, step: &Step, shape: &[usize]) -> usize {
+        let per = |axis: usize| if self.varies(axis) { self.atoms.len() / shape[axis].max(1) } else { 0 };
+        let grown = match step {
+            Step::Permute(_) | Step::Expand(_) => 0,
+            Step::Take { axis, indices } => per(*axis).saturating_mul(indices.len()),
+            Step::Pad { axis, before, after } => {
+                per(*axis).saturating_mul(before.saturating_add(*after).saturating_add(shape[*axis]))
+            }
+            Step::Reshape(to) => {
+                let varying = matching_axes(shape, to).into_iter().filter(|(a, _)| a.iter().any(|&x| self.varies(x)));
+                varying.flat_map(|(a, _)| a).map(|a| shape[a]).fold(1, usize::saturating_mul)
+            }
+        };
+        grown.max(self.atoms.len())
+    }
+
     fn pad(&mut self, at: usize, shape: &[usize], new: &[Atom], before: usize) {
         let extents = self.extents(shape);
         let run: usize = extents[at + 1..].iter().product();

@@ -68,10 +68,11 @@ pub fn groups(model: &Model, coupling: &Coupling) -> Vec<Group> {
     for (i, source) in coupling.sources.iter().enumerate() {
         for root in roots(coupling, source).into_iter().filter(|&r| r != PINNED) {
             let j = *first.entry(root).or_insert(i);
-            let (a, b) = (group_of[i], group_of[j]);
-            group_of.iter_mut().filter(|g| **g == a.max(b)).for_each(|g| *g = a.min(b));
+            let (a, b) = (lowest(&mut group_of, i), lowest(&mut group_of, j));
+            group_of[a.max(b)] = a.min(b);
         }
     }
+    let group_of: Vec<usize> = (0..group_of.len()).map(|i| lowest(&mut group_of, i)).collect();
     let mut out = Vec::new();
     let mut members_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, &g) in group_of.iter().enumerate() {
@@ -116,6 +117,15 @@ pub fn groups(model: &Model, coupling: &Coupling) -> Vec<Group> {
     let position: BTreeMap<NodeId, usize> = model.walk().into_iter().enumerate().map(|(i, n)| (n, i)).collect();
     out.sort_by_key(|g| g.members.first().map(|m| position[&m.node]));
     out
+}
+
+/// The first source of a group; shortens the way there.
+fn lowest(group_of: &mut [usize], mut i: usize) -> usize {
+    while group_of[i] != i {
+        group_of[i] = group_of[group_of[i]];
+        i = group_of[i];
+    }
+    i
 }
 
 fn roots(coupling: &Coupling, source: &Source) -> BTreeSet<Atom> {

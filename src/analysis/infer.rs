@@ -6,8 +6,9 @@
 
 use super::size::{Sizes, fed_inputs};
 use crate::ir::{Def, Model, NodeId, ValueId};
-use crate::onnx::tensor::{DataType, Tensor};
-use crate::ops::{self, Action, Call, Effect, Fact, Refusal};
+use crate::onnx::proto::TensorProto;
+use crate::onnx::tensor::{DataType, Tensor, bits_per_element};
+use crate::ops::{self, Action, Call, Effect, Fact, Operand, Refusal};
 use std::collections::BTreeMap;
 
 /// Largest constant whose content is followed, in elements: shape arithmetic is small.
@@ -79,6 +80,7 @@ pub fn infer(model: &Model, sizes: Sizes) -> Shapes {
     let mut shapes = Shapes { sizes, facts: vec![None; model.value_count()], effects: vec![None; model.node_count()] };
     for (value, ty) in fed_inputs(model) {
         let declared = ty.and_then(|t| shapes.sizes.shape(Some(model.value(value).name()), t));
+        let declared = declared.map(bounded);
         shapes.facts[value.index()] = declared.map(|(dtype, shape)| Fact { dtype, shape, value: None });
     }
     let mut declared: BTreeMap<ValueId, Fact> = BTreeMap::new();
@@ -88,7 +90,9 @@ pub fn infer(model: &Model, sizes: Sizes) -> Shapes {
             shapes.facts[v.index()] = constant_fact(model, v);
         }
         for port in graph.value_info().iter().chain(graph.outputs()).chain(graph.inputs()) {
-            if let Some((dtype, shape)) = port.info.r#type.as_ref().and_then(|t| shapes.sizes.shape(None, t)) {
+            if let Some((dtype, shape)) =
+                port.info.r#type.as_ref().and_then(|t| shapes.sizes.shape(None, t)).map(bounded)
+            {
                 declared.insert(port.value, Fact { dtype, shape, value: None });
             }
         }
@@ -116,6 +120,7 @@ fn visit(model: &Model, n: NodeId, shapes: &mut Shapes, declared: &BTreeMap<Valu
     let result = ops::lookup(model, node).and_then(|(row, version)| {
         let call = Call { node, version, inputs: &inputs };
         let mut effect = (row.rule)(&call)?;
+        coherent(&effect, &inputs)?;
         let small = |f: &Fact| f.shape.as_ref().is_some_and(|s| s.iter().product::<usize>() <= TRACED);
         if effect.outputs.iter().all(|f| small(f) && f.value.is_none()) {
             let values: Vec<Option<&Tensor>> = inputs.iter().map(|f| f.and_then(|f| f.value.as_ref())).collect();
@@ -138,10 +143,93 @@ fn visit(model: &Model, n: NodeId, shapes: &mut Shapes, declared: &BTreeMap<Valu
     shapes.effects[n.index()] = Some(result);
 }
 
+/// Elements and axes beyond which a shape is not believed. With both bounded, rules may multiply a few extents without
+/// a thought of overflow; an axis of extent 0 does not make the others harmless.
+const MOST_ELEMENTS: usize = 1 << 40;
+const MOST_AXES: usize = 64;
+
+fn within_bounds(shape: &[usize]) -> bool {
+    let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    shape.len() <= MOST_AXES && elements.is_some_and(|n| n <= MOST_ELEMENTS)
+}
+
+fn bounded<T>((dtype, shape): (T, Option<Vec<usize>>)) -> (T, Option<Vec<usize>>) {
+    (dtype, shape.filter(|s| within_bounds(s)))
+}
+
+/// Whether a constant has content for its elements; one that has not has no shape either, so that nothing here is
+/// ever larger than the file allows.
+fn payload_fits(proto: &TensorProto, elements: usize) -> bool {
+    if let Some(raw) = &proto.raw_data {
+        let bits = DataType::try_from(proto.data_type.unwrap_or(0)).ok().and_then(bits_per_element);
+        return bits.is_none_or(|b| elements.saturating_mul(b).div_ceil(8) == raw.len());
+    }
+    let entries = proto.float_data.len()
+        + proto.int32_data.len()
+        + proto.int64_data.len()
+        + proto.double_data.len()
+        + proto.uint64_data.len()
+        + proto.string_data.len();
+    // An entry holds up to four elements of two bits.
+    elements <= entries.saturating_mul(4)
+}
+
+/// What every rule's answer must satisfy, whatever the operator: shapes within bounds, and operands that lie in the
+/// output as the action says. Rules state how operands align; that the extents agree is checked here.
+fn coherent(effect: &Effect, inputs: &[Option<&Fact>]) -> Result<(), Refusal> {
+    let invalid = |text: String| Err(Refusal::Invalid(text));
+    for shape in effect.outputs.iter().filter_map(|f| f.shape.as_ref()) {
+        if !within_bounds(shape) {
+            return invalid(format!("an output of shape {shape:?} is larger than anything that can be computed"));
+        }
+    }
+    let input = |i: usize| inputs.get(i).copied().flatten().and_then(|f| f.shape.as_deref());
+    let output = effect.outputs.first().and_then(|f| f.shape.as_deref());
+    let aligned = |operand: &Operand| {
+        let (Some(own), Some(out)) = (input(operand.input), output) else { return true };
+        let fits = |(d, to): (&usize, &Option<usize>)| to.is_none_or(|to| *d == 1 || out.get(to) == Some(d));
+        own.len() == operand.axes.len() && own.iter().zip(&operand.axes).all(fits)
+    };
+    let operands: &[Operand] = match &effect.action {
+        Action::Map(operands) => operands,
+        Action::Contract(c) => &c.also[..],
+        _ => &[],
+    };
+    if let Some(bad) = operands.iter().find(|o| !aligned(o)) {
+        return invalid(format!(
+            "input {} of shape {:?} does not fit the output {output:?}",
+            bad.input,
+            input(bad.input)
+        ));
+    }
+    let Action::Contract(c) = &effect.action else { return Ok(()) };
+    let mut extents: BTreeMap<char, usize> = BTreeMap::new();
+    for view in c.operands.iter().chain([&c.output]) {
+        let letters = || view.letters.iter().zip(&view.shape);
+        if view.letters.len() != view.shape.len()
+            || letters().any(|(&l, &d)| *extents.entry(l).or_insert(d) != d)
+            || !within_bounds(&view.shape)
+        {
+            return invalid(format!(
+                "the operands of the product do not agree: {:?} as {:?}",
+                view.shape, view.letters
+            ));
+        }
+    }
+    for view in &c.operands {
+        let elements = |s: &[usize]| s.iter().product::<usize>();
+        if input(view.input).is_some_and(|own| elements(own) != elements(&view.shape)) {
+            return invalid(format!("input {} does not have the elements of {:?}", view.input, view.shape));
+        }
+    }
+    Ok(())
+}
+
 fn constant_fact(model: &Model, value: ValueId) -> Option<Fact> {
     let proto = model.constant(value)?;
     let shape: Vec<usize> = proto.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-    let small = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= TRACED);
+    let shape = Some(shape).filter(|s| within_bounds(s) && payload_fits(proto, s.iter().product()))?;
+    let small = shape.iter().product::<usize>() <= TRACED;
     let content = small.then(|| Tensor::from_proto(proto).ok()).flatten();
     Some(Fact { dtype: proto.data_type.and_then(|t| DataType::try_from(t).ok()), shape: Some(shape), value: content })
 }

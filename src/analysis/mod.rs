@@ -14,7 +14,7 @@ mod validate;
 mod weight;
 
 pub use cost::{Cost, cost, node_costs};
-pub use coupling::{Coupling, Read, Source};
+pub use coupling::{Coupling, Kept, Read, Source};
 pub use explain::{Explanation, Link, explain};
 pub use field::Field;
 pub use fixed::Fixed;

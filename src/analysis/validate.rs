@@ -87,7 +87,7 @@ fn meeting(model: &Model, shapes: &Shapes, n: NodeId) -> Option<(usize, usize)> 
     let node = model.node(n);
     let shape = |i: usize| shapes.shape(node.input(i)?);
     let (x, w) = (shape(0)?, shape(1)?);
-    let from_end = |s: &[usize], k: usize| s.len().checked_sub(k).map(|a| s[a]);
+    let from_end = |s: &[usize], k: usize| s.get(s.len().checked_sub(k)?).copied();
     let flag = |name: &str| node.int(name).unwrap_or(0) != 0;
     match node.op_type() {
         "Conv" => {

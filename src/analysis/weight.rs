@@ -2,32 +2,55 @@
 
 use super::coupling::{Coupling, Source};
 use super::infer::Shapes;
-use crate::ir::{Def, Model, ValueId};
+use crate::ir::{Def, Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::ops::{self, Action, Call, Effect};
+use std::collections::HashMap;
 
 /// The content of a value that is computed from constants alone. Nothing is copied for a stored constant.
-/// `None` where a node on the way cannot be evaluated.
+/// `None` where a node on the way cannot be evaluated, or makes far more of its operands than they are.
 pub fn evaluate_constant(model: &Model, shapes: &Shapes, value: ValueId) -> Option<Tensor> {
-    if let Some(proto) = model.constant(value) {
-        return Tensor::from_proto(proto).ok();
+    let mut found: HashMap<ValueId, Tensor> = HashMap::new();
+    // No recursion: a chain may be as long as the file.
+    let mut stack = vec![(value, false)];
+    while let Some((v, ready)) = stack.pop() {
+        if found.contains_key(&v) {
+            continue;
+        }
+        if let Some(proto) = model.constant(v) {
+            found.insert(v, Tensor::from_proto(proto).ok()?);
+            continue;
+        }
+        if let Some(known) = shapes.fact(v).and_then(|f| f.value.clone()) {
+            found.insert(v, known);
+            continue;
+        }
+        let Def::Node(n, _) = model.value(v).def() else { return None };
+        if !ready {
+            stack.push((v, true));
+            stack.extend(model.node(n).inputs().iter().flatten().map(|&v| (v, false)));
+            continue;
+        }
+        let outputs = evaluate_node(model, shapes, n, &found)?;
+        found.extend(model.node(n).outputs().iter().zip(outputs).filter_map(|(v, t)| Some(((*v)?, t))));
+        found.get(&v)?;
     }
-    if let Some(known) = shapes.fact(value).and_then(|f| f.value.clone()) {
-        return Some(known);
-    }
-    let Def::Node(n, output) = model.value(value).def() else { return None };
+    found.remove(&value)
+}
+
+fn evaluate_node(model: &Model, shapes: &Shapes, n: NodeId, found: &HashMap<ValueId, Tensor>) -> Option<Vec<Tensor>> {
     let node = model.node(n);
     let effect: &Effect = shapes.effect(n)?.as_ref().ok()?;
     let (row, version) = ops::lookup(model, node).ok()?;
     let facts = shapes.inputs(node);
-    let inputs: Vec<Option<Tensor>> =
-        node.inputs().iter().map(|i| i.and_then(|v| evaluate_constant(model, shapes, v))).collect();
-    if node.inputs().iter().zip(&inputs).any(|(i, t)| i.is_some() && t.is_none()) {
+    let tensors: Vec<Option<&Tensor>> = node.inputs().iter().map(|i| found.get(&(*i)?)).collect();
+    let read: usize = tensors.iter().flatten().map(|t| t.elements()).sum();
+    let made = effect.outputs.iter().map(|f| f.shape.as_ref().map(|s| s.iter().product::<usize>()));
+    let made = made.sum::<Option<usize>>()?;
+    if made > read.saturating_mul(4).max(1 << 20) {
         return None;
     }
-    let tensors: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
-    let outputs = ops::evaluate(row, &Call { node, version, inputs: &facts }, effect, &tensors)?;
-    outputs.into_iter().nth(output)
+    ops::evaluate(row, &Call { node, version, inputs: &facts }, effect, &tensors)
 }
 
 /// The filters of a source as (values, filters, input channels, taps), row-major in that order.

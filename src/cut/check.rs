@@ -1,10 +1,10 @@
 //! After a cut every shape is inferred afresh and compared with the one that it should have.
 
 use super::Misfit;
-use crate::analysis::{Atom, Coupling, Shapes, infer};
+use crate::analysis::{Atom, Coupling, Kept, Shapes, infer};
 use crate::ir::{Def, Model, NodeId, ValueId};
 use crate::ops::{Action, Refusal};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Updates the declared shapes of what lost channels.
 pub(super) fn declare(
@@ -19,6 +19,7 @@ pub(super) fn declare(
         .flat_map(|g| old.graph(g).value_info().iter().chain(old.graph(g).inputs()).chain(old.graph(g).outputs()))
         .map(|p| p.value)
         .collect();
+    let mut shapes = BTreeMap::new();
     for v in declared {
         let touched = coupling.classes_of(v);
         if touched.is_disjoint(removed) {
@@ -29,15 +30,10 @@ pub(super) fn declare(
             text: format!("what stays of '{}' is not a whole slice", old.value(v).name()),
             classes: touched.intersection(removed).copied().collect(),
         })?;
-        let shape: Vec<Option<usize>> = kept
-            .iter()
-            .map(|k| {
-                let left = k.iter().filter(|k| **k).count();
-                (left < k.len()).then_some(left)
-            })
-            .collect();
-        new.declare_shape(v, &shape);
+        let shape = kept.iter().map(|k| k.loses().then(|| k.count())).collect();
+        shapes.insert(v, shape);
     }
+    new.declare_shapes(&shapes);
     Ok(())
 }
 
@@ -74,7 +70,7 @@ fn compare(
     for &v in old.node(n).outputs().iter().flatten() {
         let Some(shape) = before.shape(v) else { continue };
         let expected: Vec<usize> = match coupling.kept(w, v, removed) {
-            Some(kept) => kept.iter().map(|k| k.iter().filter(|k| **k).count()).collect(),
+            Some(kept) => kept.iter().map(Kept::count).collect(),
             None => return Some(format!("what stays of '{}' is not a whole slice", old.value(v).name())),
         };
         match after.shape(v) {

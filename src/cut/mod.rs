@@ -11,6 +11,7 @@ mod patch;
 
 use crate::analysis::{Atom, Coupling, Origin};
 use crate::ir::{Model, NodeId, ValueId};
+use crate::onnx::SourceMap;
 use crate::onnx::tensor::Tensor;
 use crate::plan::TensorCut;
 use rayon::prelude::*;
@@ -33,13 +34,18 @@ pub struct Cut {
     pub tensors: Vec<TensorCut>,
 }
 
-/// Removes classes (by representative).
-pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>) -> Result<Cut, Misfit> {
+/// Removes classes (by representative). Pages of `source` are handed back as soon as they are sliced.
+pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, source: &SourceMap) -> Result<Cut, Misfit> {
     let kept = kept_by_constant(coupling, removed);
     let mut new = model.clone();
     let mut tensors = Vec::new();
-    let sliced: Vec<(ValueId, Option<Tensor>)> =
-        kept.iter().collect::<Vec<_>>().par_iter().map(|&(&value, axes)| (value, slice(model, value, axes))).collect();
+    let mut written = Vec::new();
+    let sliced: Vec<(ValueId, Option<Tensor>)> = kept
+        .iter()
+        .collect::<Vec<_>>()
+        .par_iter()
+        .map(|&(&value, axes)| (value, slice(model, value, axes, source)))
+        .collect();
     for (value, tensor) in sliced {
         let name = model.value(value).name();
         let Some(tensor) = tensor.filter(|t| t.elements() > 0) else {
@@ -49,11 +55,12 @@ pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>) -> Resu
                 classes: coupling.classes_of(value).intersection(removed).copied().collect(),
             });
         };
-        new.set_constant(value, &tensor);
+        written.push((value, tensor));
         for (axis, (size, kept)) in &kept[&value] {
             tensors.push(TensorCut { name: name.to_owned(), axis: *axis, size: *size, kept: kept.clone() });
         }
     }
+    new.set_constants(&written);
     tensors.sort_by(|a, b| (&a.name, a.axis).cmp(&(&b.name, b.axis)));
     narrow::narrow(model, coupling, removed, &mut new)?;
     check::declare(model, coupling, removed, &mut new)?;
@@ -78,10 +85,15 @@ fn kept_by_constant(coupling: &Coupling, removed: &BTreeSet<Atom>) -> KeptByCons
     out
 }
 
-fn slice(model: &Model, value: ValueId, axes: &BTreeMap<usize, (usize, Vec<usize>)>) -> Option<Tensor> {
-    let mut tensor = Tensor::from_proto(model.constant(value)?).ok()?;
-    for (&axis, (_, kept)) in axes {
-        tensor = tensor.take(axis, kept)?;
-    }
-    Some(tensor)
+fn slice(
+    model: &Model,
+    value: ValueId,
+    axes: &BTreeMap<usize, (usize, Vec<usize>)>,
+    source: &SourceMap,
+) -> Option<Tensor> {
+    let tensor = Tensor::from_proto(model.constant(value)?).ok()?;
+    let axes: Vec<(usize, &[usize])> = axes.iter().map(|(&axis, (_, kept))| (axis, &kept[..])).collect();
+    let sliced = tensor.take_all(&axes);
+    source.release_bytes(tensor.data());
+    sliced
 }

@@ -1,7 +1,7 @@
 //! Attributes and parameters that state a number of channels follow the cut.
 
 use super::{Misfit, patch};
-use crate::analysis::{Atom, Coupling, Origin, contraction};
+use crate::analysis::{Atom, Coupling, Kept, Origin, contraction};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::ops::{self, Call, Narrow};
 use std::collections::BTreeSet;
@@ -51,13 +51,13 @@ impl Cutter<'_> {
     }
 
     /// What stays of each axis of a value.
-    fn kept(&self, value: Option<ValueId>) -> Result<Vec<Vec<bool>>, String> {
+    fn kept(&self, value: Option<ValueId>) -> Result<Vec<Kept>, String> {
         let kept = value.and_then(|v| self.coupling.kept(0, v, self.removed));
         kept.ok_or_else(|| "what stays of an operand is not a whole slice".to_owned())
     }
 
     fn counts(&self, value: Option<ValueId>) -> Result<Vec<usize>, String> {
-        Ok(self.kept(value)?.iter().map(|k| count(k)).collect())
+        Ok(self.kept(value)?.iter().map(Kept::count).collect())
     }
 
     fn with_call<T>(&self, f: impl FnOnce(&Call) -> T) -> T {
@@ -166,16 +166,16 @@ impl Cutter<'_> {
         let (mut starts, mut ends) = (vec![None; bounds.starts.len()], vec![None; bounds.starts.len()]);
         for (j, &axis) in bounds.axes.iter().enumerate() {
             let kept = &kept[axis];
-            if count(kept) == kept.len() {
+            if !kept.loses() {
                 continue;
             }
             if bounds.steps[j] != 1 {
                 return Err(format!("it takes every {}th channel", bounds.steps[j]));
             }
-            let extent = kept.len() as i64;
+            let extent = kept.extent() as i64;
             let moved = |p: i64| {
                 let at = if p < 0 { p.saturating_add(extent) } else { p }.clamp(0, extent) as usize;
-                count(&kept[..at]) as i64
+                kept.before(at) as i64
             };
             starts[j] = Some(moved(bounds.starts[j]));
             // An open end stays open.
@@ -197,16 +197,16 @@ impl Cutter<'_> {
         let shape = self.shape(node.input(0));
         let axis = self.with_call(|c| c.axis("axis", 0, shape.len())).map_err(|e| e.to_string())?;
         let kept = self.kept(node.input(0))?.swap_remove(axis);
-        if count(&kept) == kept.len() {
+        if !kept.loses() {
             return Ok(());
         }
         let Some(v) = node.input(1).filter(|&v| patch::is_constant(self.coupling, v)) else {
             return Err("the positions are computed at run time".to_owned());
         };
         let indices = self.with_call(|c| c.known(1)).map_err(|e| e.to_string())?;
-        let extent = kept.len() as i64;
+        let extent = kept.extent() as i64;
         let old = indices.iter().map(|&i| (if i < 0 { i + extent } else { i }) as usize);
-        let moved: Vec<i64> = old.filter(|&i| kept[i]).map(|i| count(&kept[..i]) as i64).collect();
+        let moved: Vec<i64> = old.filter(|&i| kept.stays(i)).map(|i| kept.before(i) as i64).collect();
         if self.shape(Some(v)).len() != 1 && moved.len() != indices.len() {
             return Err("a position that is gathered on its own would be removed".to_owned());
         }

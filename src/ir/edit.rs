@@ -4,7 +4,7 @@ use super::model::{Def, Model, Node, Port, Value};
 use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor::Tensor;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl Model {
     /// Makes input `i` of a node read `value` (`None` leaves the input out), growing the list where it is shorter.
@@ -139,9 +139,23 @@ impl Model {
         id
     }
 
+    /// [`Model::set_constant`] of many, with one walk over the declarations.
+    pub fn set_constants(&mut self, contents: &[(ValueId, Tensor)]) {
+        let mut shapes = BTreeMap::new();
+        for (value, tensor) in contents {
+            self.set_content(*value, tensor);
+            shapes.insert(*value, tensor.shape().iter().map(|&d| Some(d)).collect());
+        }
+        self.declare_shapes(&shapes);
+    }
+
     /// Replaces the content of an initializer or of a `Constant` node, keeping its name and other fields. The
     /// declarations of the value's shape follow.
     pub fn set_constant(&mut self, value: ValueId, tensor: &Tensor) {
+        self.set_constants(&[(value, tensor.clone())]);
+    }
+
+    fn set_content(&mut self, value: ValueId, tensor: &Tensor) {
         let slot = match self.value(value).def {
             Def::Initializer => self.values[value.index()].tensor.as_mut(),
             Def::Node(n, _) => self.nodes[n.index()].proto.attribute.iter_mut().find_map(|a| a.t.as_mut()),
@@ -156,17 +170,17 @@ impl Model {
         slot.int64_data.clear();
         slot.double_data.clear();
         slot.uint64_data.clear();
-        let shape: Vec<Option<usize>> = tensor.shape().iter().map(|&d| Some(d)).collect();
-        self.declare_shape(value, &shape);
     }
 
-    /// Updates the declared shape of a value wherever it is declared: `Some` replaces a fixed extent, `None` keeps
+    /// Updates the declared shapes of values wherever they are declared: `Some` replaces a fixed extent, `None` keeps
     /// what stands there. A declaration of another rank is left alone.
-    pub fn declare_shape(&mut self, value: ValueId, shape: &[Option<usize>]) {
+    pub fn declare_shapes(&mut self, shapes: &BTreeMap<ValueId, Vec<Option<usize>>>) {
         for graph in &mut self.graphs {
             let lists = [&mut graph.inputs, &mut graph.outputs, &mut graph.value_info];
-            for port in lists.into_iter().flatten().filter(|p| p.value == value) {
-                narrow_declaration(&mut port.info, shape);
+            for port in lists.into_iter().flatten() {
+                if let Some(shape) = shapes.get(&port.value) {
+                    narrow_declaration(&mut port.info, shape);
+                }
             }
         }
     }
@@ -253,14 +267,28 @@ impl Model {
         removed
     }
 
-    /// A value name that no graph of the model uses: `hint` itself or `hint.1`, `hint.2`, ...
-    fn free_name(&self, hint: &str) -> String {
-        // Most hints are free; a set of all names is only worth its making where one is not.
-        if self.values.iter().all(|v| v.name != hint) {
-            return hint.to_owned();
+    /// A value name that no graph of the model uses: `hint` itself or `hint.1`, `hint.2`, ... It counts as used from
+    /// now on.
+    fn free_name(&mut self, hint: &str) -> String {
+        let values = &self.values;
+        // By name, the number that was tried last after it. Names are never given back, so none below is free again.
+        let used = self.names.get_or_insert_with(|| values.iter().map(|v| (v.name.clone(), 0)).collect());
+        let mut last = match used.get(hint) {
+            None => {
+                used.insert(hint.to_owned(), 0);
+                return hint.to_owned();
+            }
+            Some(last) => *last,
+        };
+        loop {
+            last += 1;
+            let name = format!("{hint}.{last}");
+            if !used.contains_key(&name) {
+                used.insert(hint.to_owned(), last);
+                used.insert(name.clone(), 0);
+                return name;
+            }
         }
-        let used: HashSet<&str> = self.values.iter().map(|v| v.name.as_str()).collect();
-        free(hint, |name| used.contains(name))
     }
 
     fn free_node_name(&self, hint: &str) -> String {

@@ -38,7 +38,7 @@ impl Model {
         if graph.node.is_empty() && graph.output.is_empty() {
             return Err(ImportError::Empty { graph: graph.name().to_owned() });
         }
-        let model = Model { header: proto, graphs: Vec::new(), nodes: Vec::new(), values: Vec::new() };
+        let model = Model { header: proto, graphs: Vec::new(), nodes: Vec::new(), values: Vec::new(), names: None };
         let mut importer = Importer { model, scopes: Vec::new() };
         importer.graph(graph, None)?;
         Ok(importer.model)

@@ -2,7 +2,7 @@
 
 use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// A whole ONNX model. Cheap to clone: payloads are shared.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct Model {
     pub(super) graphs: Vec<Graph>,
     pub(super) nodes: Vec<Node>,
     pub(super) values: Vec<Value>,
+    /// Names of values, made when the first new one is needed.
+    pub(super) names: Option<HashMap<String, usize>>,
 }
 
 /// The main graph, or the body of a control-flow node.
@@ -148,7 +150,9 @@ impl Model {
 
     /// Version of an operator set in use; the standard domain has two spellings.
     pub fn opset(&self, domain: &str) -> Option<i64> {
-        let canonical = |d: &str| if d == "ai.onnx" { String::new() } else { d.to_owned() };
+        fn canonical(domain: &str) -> &str {
+            if domain == "ai.onnx" { "" } else { domain }
+        }
         let wanted = canonical(domain);
         self.header.opset_import.iter().find(|o| canonical(o.domain()) == wanted).map(|o| o.version())
     }

@@ -8,6 +8,7 @@
 
 use super::proto::{TensorProto, tensor_proto};
 use bytes::Bytes;
+use rayon::prelude::*;
 use std::borrow::Cow;
 
 pub use tensor_proto::DataType;
@@ -138,10 +139,38 @@ impl Tensor {
         if self.dtype == DataType::Float {
             return Some(match bytemuck::try_cast_slice(&self.data) {
                 Ok(slice) => Cow::Borrowed(slice),
-                Err(_) => Cow::Owned(words(&self.data, f32::from_le_bytes).collect()),
+                Err(_) => Cow::Owned(self.copied_f32(Vec::new(), &|_| ())),
             });
         }
         self.to_f64().map(|v| Cow::Owned(v.into_iter().map(|x| x as f32).collect()))
+    }
+
+    /// Like [`Tensor::to_f32`]; tells of each part of the payload that it has copied and looks at no more. Copies into
+    /// `scratch` where that is long enough.
+    pub fn to_f32_passing(&self, scratch: Vec<f32>, passed: &(dyn Fn(&[u8]) + Sync)) -> Option<Cow<'_, [f32]>> {
+        if self.dtype == DataType::Float && bytemuck::try_cast_slice::<u8, f32>(&self.data).is_err() {
+            return Some(Cow::Owned(self.copied_f32(scratch, passed)));
+        }
+        let values = self.to_f32()?;
+        if let Cow::Owned(_) = values {
+            passed(&self.data);
+        }
+        Some(values)
+    }
+
+    /// 32-bit floats that do not lie at an address for them: files align nothing.
+    fn copied_f32(&self, mut out: Vec<f32>, passed: &(dyn Fn(&[u8]) + Sync)) -> Vec<f32> {
+        const PART: usize = 4 << 20;
+        let elements = self.data.len() / 4;
+        if out.len() < elements {
+            out = vec![0.0; elements];
+        }
+        out.truncate(elements);
+        out.par_chunks_mut(PART).zip(self.data.par_chunks(4 * PART)).for_each(|(out, part)| {
+            out.iter_mut().zip(part.as_chunks::<4>().0).for_each(|(o, word)| *o = f32::from_le_bytes(*word));
+            passed(part);
+        });
+        out
     }
 
     /// Content as 64-bit floats, converted from any real type of at least eight bits.
@@ -210,26 +239,88 @@ impl Tensor {
         Some(Self { data: data.into(), ..self.clone() })
     }
 
+    /// The tensor with each run of so many elements multiplied by a factor of its own (by the number of the run), in
+    /// double precision. `None` for types that hold no reals, and for a run that does not divide the tensor.
+    pub fn scaled(&self, run: usize, factor: impl Fn(usize) -> f64 + Sync) -> Option<Self> {
+        use DataType::*;
+        if run == 0 || !self.elements().is_multiple_of(run) {
+            return None;
+        }
+        let data = match self.dtype {
+            Float => self
+                .scaled_words::<4>(run, &factor, |w, f| ((f64::from(f32::from_le_bytes(w)) * f) as f32).to_le_bytes()),
+            Double => self.scaled_words::<8>(run, &factor, |w, f| (f64::from_le_bytes(w) * f).to_le_bytes()),
+            Float16 => self.scaled_words::<2>(run, &factor, |w, f| {
+                half::f16::from_f64(half::f16::from_le_bytes(w).to_f64() * f).to_le_bytes()
+            }),
+            Bfloat16 => self.scaled_words::<2>(run, &factor, |w, f| {
+                half::bf16::from_f64(half::bf16::from_le_bytes(w).to_f64() * f).to_le_bytes()
+            }),
+            _ => return None,
+        };
+        Some(Self { data: data.into(), ..self.clone() })
+    }
+
+    fn scaled_words<const N: usize>(
+        &self,
+        run: usize,
+        factor: &(impl Fn(usize) -> f64 + Sync),
+        product: impl Fn([u8; N], f64) -> [u8; N] + Sync,
+    ) -> Vec<u8> {
+        let mut data = vec![0; self.data.len()];
+        let parts = data.par_chunks_mut(run * N).zip(self.data.par_chunks(run * N)).enumerate();
+        parts.with_min_len((1usize << 14).div_ceil(run)).for_each(|(i, (to, from))| {
+            let f = factor(i);
+            let words = to.as_chunks_mut::<N>().0.iter_mut().zip(from.as_chunks::<N>().0);
+            words.for_each(|(to, from)| *to = product(*from, f));
+        });
+        data
+    }
+
+    /// Whether every element is a finite real.
+    pub fn is_finite(&self) -> bool {
+        match self.dtype {
+            DataType::Float => self.data.as_chunks::<4>().0.iter().all(|w| f32::from_le_bytes(*w).is_finite()),
+            _ => self.to_f64().is_some_and(|v| v.iter().all(|x| x.is_finite())),
+        }
+    }
+
     /// The slices at `kept` along `axis`, in that order (increasing for a cut, any order for a gather).
     /// `None` for elements smaller than a byte or an index outside the axis.
     pub fn take(&self, axis: usize, kept: &[usize]) -> Option<Self> {
+        self.take_all(&[(axis, kept)])
+    }
+
+    /// [`Tensor::take`] along several axes (ascending) at once, without the tensors between.
+    pub fn take_all(&self, axes: &[(usize, &[usize])]) -> Option<Self> {
         let bits = bits_per_element(self.dtype)?;
-        let extent = *self.shape.get(axis)?;
-        if bits < 8 || kept.iter().any(|&k| k >= extent) {
+        let outside =
+            |&(axis, kept): &(usize, &[usize])| self.shape.get(axis).is_none_or(|&d| kept.iter().any(|&k| k >= d));
+        if bits < 8 || axes.iter().any(outside) || !axes.is_sorted_by(|a, b| a.0 < b.0) {
             return None;
         }
-        let run = self.shape[axis + 1..].iter().product::<usize>() * bits / 8;
-        let outer: usize = self.shape[..axis].iter().product();
-        let mut data = Vec::with_capacity(outer * kept.len() * run);
-        for block in 0..outer {
-            for &k in kept {
-                let start = (block * extent + k) * run;
-                data.extend_from_slice(&self.data[start..start + run]);
-            }
-        }
         let mut shape = self.shape.clone();
-        shape[axis] = kept.len();
+        axes.iter().for_each(|&(axis, kept)| shape[axis] = kept.len());
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        let mut data = Vec::with_capacity(elements.checked_mul(bits / 8)?);
+        gather(&self.data, &self.shape, 0, bits / 8, axes, &mut data);
         Self::new(self.dtype, shape, data.into())
+    }
+}
+
+/// Appends what is kept of a block of `data` that spans `shape`, whose first axis is number `first` of the tensor.
+fn gather(data: &[u8], shape: &[usize], first: usize, bytes: usize, axes: &[(usize, &[usize])], out: &mut Vec<u8>) {
+    let Some((&(axis, kept), rest)) = axes.split_first() else { return out.extend_from_slice(data) };
+    let at = axis - first;
+    let run = shape[at + 1..].iter().product::<usize>() * bytes;
+    let block = run * shape[at];
+    if run == 0 || block == 0 {
+        return;
+    }
+    for block in data.chunks_exact(block) {
+        for &k in kept {
+            gather(&block[k * run..(k + 1) * run], &shape[at + 1..], axis + 1, bytes, rest, out);
+        }
     }
 }
 

@@ -90,10 +90,10 @@ pub(super) fn quantised_conv(call: &Call) -> Result<Effect, Refusal> {
 fn conv_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
     let (x, w) = same_rank(call, slots)?;
     let g = groups(call, x[1], w)?;
-    if w[1] * g != x[1] || w[0] % g != 0 {
+    if w[1].saturating_mul(g) != x[1] || w[0] % g != 0 {
         return Err(Refusal::Invalid(format!(
             "the weight {w:?} with {g} groups reads {} channels, the input {x:?} has {}",
-            w[1] * g,
+            w[1].saturating_mul(g),
             x[1]
         )));
     }
@@ -148,14 +148,16 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
     let (strides, dilations, extra) = (list("strides", 1, n)?, list("dilations", 1, n)?, list("output_padding", 0, n)?);
     let pads = list("pads", 0, 2 * n)?;
     let auto = call.node.string("auto_pad").unwrap_or("NOTSET");
-    let positions = match call.node.ints("output_shape") {
-        Some(shape) if shape.len() >= n => shape[shape.len() - n..].to_vec(),
+    let positions: Vec<i128> = match call.node.ints("output_shape") {
+        Some(shape) if shape.len() >= n => shape[shape.len() - n..].iter().map(|&p| p.into()).collect(),
         _ => (0..n)
             .map(|i| match auto {
-                "SAME_UPPER" | "SAME_LOWER" => x[2 + i] as i64 * strides[i],
+                "SAME_UPPER" | "SAME_LOWER" => x[2 + i] as i128 * i128::from(strides[i]),
                 _ => {
-                    let pad = if auto == "VALID" { 0 } else { pads[i] + pads[n + i] };
-                    strides[i] * (x[2 + i] as i64 - 1) + extra[i] + (w[2 + i] as i64 - 1) * dilations[i] + 1 - pad
+                    let wide = |v: i64| i128::from(v);
+                    let pad = if auto == "VALID" { 0 } else { wide(pads[i]) + wide(pads[n + i]) };
+                    let reach = (w[2 + i] as i128 - 1) * wide(dilations[i]) + 1;
+                    wide(strides[i]) * (x[2 + i] as i128 - 1) + wide(extra[i]) + reach - pad
                 }
             })
             .collect(),
@@ -164,7 +166,7 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
         positions.iter().map(|&p| usize::try_from(p).ok().filter(|&p| p < 1 << 32)).collect::<Option<Vec<_>>>();
     let positions = positions.ok_or_else(|| Refusal::Invalid("an output extent is negative".into()))?;
     let (c, o) = (x[1] / g, w[1]);
-    let y = [&[x[0], g * o], &positions[..]].concat();
+    let y = [&[x[0], g.saturating_mul(o)], &positions[..]].concat();
     let contraction = Contraction {
         operands: vec![
             view(
@@ -179,7 +181,7 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
             &[&[x[0], g, o], &positions[..]].concat(),
             ['n', 'g', 'o'].into_iter().chain(window_letters('\u{300}', n)),
         ),
-        also: per_filter(call, PLAIN, g * o, 1)?,
+        also: per_filter(call, PLAIN, y[1], 1)?,
         fold: group_fold(g, c),
         macs: product(x).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,

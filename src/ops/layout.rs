@@ -108,6 +108,13 @@ pub(super) fn concat(call: &Call) -> Result<Effect, Refusal> {
     Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Concat { axis }))
 }
 
+/// Positions that a step may list; a longer list is not followed.
+const MOST_POSITIONS: usize = 1 << 20;
+
+fn too_long(what: &str) -> Refusal {
+    Refusal::Unknown(format!("{what} of more than {MOST_POSITIONS} positions is not followed"))
+}
+
 /// The half-open positions that a slice of one axis takes, in order.
 fn slice_positions(extent: usize, start: i64, end: i64, step: i64) -> Result<Vec<usize>, Refusal> {
     if step == 0 {
@@ -117,6 +124,9 @@ fn slice_positions(extent: usize, start: i64, end: i64, step: i64) -> Result<Vec
     let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
     let clamp = |p: i64| (if p < 0 { p.saturating_add(n) } else { p }).clamp(low, high);
     let (mut at, end) = (clamp(start), clamp(end));
+    if (end.abs_diff(at) / step.unsigned_abs()) as usize >= MOST_POSITIONS {
+        return Err(too_long("a slice"));
+    }
     let mut out = Vec::new();
     while (step > 0 && at < end) || (step < 0 && at > end) {
         out.push(at as usize);
@@ -147,7 +157,8 @@ pub(crate) fn slice_bounds(call: &Call) -> Result<SliceBounds, Refusal> {
         None => (0..starts.len()).collect(),
     };
     let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
-    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || axes.iter().any(|&a| a >= rank) {
+    let repeated = (1..axes.len()).any(|i| axes[..i].contains(&axes[i]));
+    if repeated || [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] || axes.iter().any(|&a| a >= rank) {
         return Err(Refusal::Invalid("starts, ends, axes and steps of the slice do not agree".into()));
     }
     Ok(SliceBounds { starts, ends, axes, steps })
@@ -159,6 +170,10 @@ pub(super) fn slice(call: &Call) -> Result<Effect, Refusal> {
     let mut steps = Vec::new();
     for j in 0..b.axes.len() {
         let axis = b.axes[j];
+        let whole = b.steps[j] == 1 && b.starts[j] == 0 && b.ends[j] >= shape[axis] as i64;
+        if whole {
+            continue;
+        }
         let indices = slice_positions(shape[axis], b.starts[j], b.ends[j], b.steps[j])?;
         if indices.len() != shape[axis] || b.steps[j] != 1 {
             steps.push(Step::Take { axis, indices });
@@ -177,10 +192,11 @@ pub(crate) fn split_sizes(call: &Call) -> Result<(usize, Vec<usize>), Refusal> {
         // Equal parts; from opset 18 the last may be smaller.
         None => {
             let size = shape[axis].div_ceil(parts.max(1));
-            (0..parts).map(|i| size.min(shape[axis].saturating_sub(i * size))).collect()
+            (0..parts).map(|i| size.min(shape[axis].saturating_sub(i.saturating_mul(size)))).collect()
         }
     };
-    if sizes.len() != parts || sizes.iter().sum::<usize>() != shape[axis] {
+    let total = sizes.iter().try_fold(0usize, |n, &d| n.checked_add(d));
+    if sizes.len() != parts || total != Some(shape[axis]) {
         return Err(Refusal::Invalid(format!("cannot split axis {axis} of {shape:?} into {parts} parts {sizes:?}")));
     }
     Ok((axis, sizes))
@@ -188,6 +204,9 @@ pub(crate) fn split_sizes(call: &Call) -> Result<(usize, Vec<usize>), Refusal> {
 
 pub(super) fn split(call: &Call) -> Result<Effect, Refusal> {
     let (axis, sizes) = split_sizes(call)?;
+    if sizes.iter().any(|&size| size > MOST_POSITIONS) {
+        return Err(too_long("a part"));
+    }
     let mut start = 0;
     let outputs = sizes.iter().map(|&size| {
         start += size;
@@ -201,7 +220,8 @@ pub(super) fn gather(call: &Call) -> Result<Effect, Refusal> {
     let axis = call.axis("axis", 0, shape.len())?;
     let places = call.shape(1)?;
     let to = [&shape[..axis], places, &shape[axis + 1..]].concat();
-    let Ok(indices) = call.known(1) else {
+    let steady = places.iter().product::<usize>() <= MOST_POSITIONS;
+    let Some(indices) = call.known(1).ok().filter(|_| steady) else {
         // Which entries come out is decided at run time: the axis is mixed, the others pass.
         let shift = |a: usize| if a < axis { a } else { a + places.len() - 1 };
         let axes = (0..shape.len()).map(|a| (a != axis).then(|| shift(a))).collect();
@@ -229,7 +249,8 @@ pub(super) fn tile(call: &Call) -> Result<Effect, Refusal> {
     // Each axis d becomes [r, d], which is read as one axis of r * d.
     let split: Vec<usize> = from.iter().flat_map(|&d| [1, d]).collect();
     let full: Vec<usize> = from.iter().zip(&repeats).flat_map(|(&d, &r)| [r as usize, d]).collect();
-    let to = from.iter().zip(&repeats).map(|(&d, &r)| r as usize * d).collect();
+    // Out of bounds where it saturates.
+    let to = from.iter().zip(&repeats).map(|(&d, &r)| (r as usize).saturating_mul(d)).collect();
     Effect::layout(call, vec![Step::Reshape(split), Step::Expand(full), Step::Reshape(to)])
 }
 
@@ -269,9 +290,14 @@ pub(super) fn pad(call: &Call) -> Result<Effect, Refusal> {
         if (before, after) == (0, 0) {
             continue;
         }
-        let (cut_front, cut_back) = ((-before).max(0), (-after).max(0));
-        if cut_front + cut_back > 0 {
-            let indices = (cut_front..shape[axis] as i64 - cut_back).map(|i| i as usize).collect();
+        let cut = |amount: i64| amount.min(0).saturating_neg();
+        let (cut_front, cut_back) = (cut(before), cut(after));
+        if cut_front > 0 || cut_back > 0 {
+            if shape[axis] > MOST_POSITIONS {
+                return Err(too_long("an axis that is cut"));
+            }
+            let end = (shape[axis] as i64).saturating_sub(cut_back);
+            let indices = (cut_front..end).map(|i| i as usize).collect();
             steps.push(Step::Take { axis, indices });
         }
         let (before, after) = (before.max(0) as usize, after.max(0) as usize);
@@ -325,7 +351,7 @@ pub(super) fn space_to_depth(call: &Call) -> Result<Effect, Refusal> {
         return Err(Refusal::Invalid(format!("{h} x {w} does not divide into blocks of {b}")));
     }
     let split = Step::Reshape(vec![n, c, h / b, b, w / b, b]);
-    let to = Step::Reshape(vec![n, c * b * b, h / b, w / b]);
+    let to = Step::Reshape(vec![n, c.saturating_mul(b * b), h / b, w / b]);
     Effect::layout(call, vec![split, Step::Permute(vec![0, 3, 5, 1, 2, 4]), to])
 }
 

@@ -261,16 +261,18 @@ pub(super) fn windows(call: &Call, extents: &[usize], kernel: &[usize], ceil: bo
     let auto = call.node.string("auto_pad").unwrap_or("NOTSET");
     (0..n)
         .map(|i| {
-            let (s, d, x) = (strides[i], dilations[i], extents[i] as i64);
-            let reach = (kernel[i] as i64 - 1).checked_mul(d).and_then(|r| r.checked_add(1));
-            let (Some(reach), true) = (reach, s > 0 && d > 0) else {
+            // Attributes are any 64-bit numbers; sums and products of three of them fit 128 bits.
+            let (s, d, x) = (i128::from(strides[i]), i128::from(dilations[i]), extents[i] as i128);
+            if s <= 0 || d <= 0 {
                 return Err(Refusal::Invalid(format!("stride {s} and dilation {d} on axis {i}")));
-            };
+            }
+            let reach = (kernel[i] as i128 - 1) * d + 1;
             let out = match auto {
                 "SAME_UPPER" | "SAME_LOWER" => (x + s - 1) / s,
                 _ => {
                     let (before, after) = if auto == "VALID" { (0, 0) } else { (pads[i], pads[n + i]) };
-                    let room = x.checked_add(before).and_then(|v| v.checked_add(after)).map_or(-1, |v| v - reach);
+                    let (before, after) = (i128::from(before), i128::from(after));
+                    let room = x + before + after - reach;
                     if room < 0 {
                         return Err(Refusal::Invalid(format!("a window of {reach} over an extent of {x} on axis {i}")));
                     }
@@ -279,7 +281,7 @@ pub(super) fn windows(call: &Call, extents: &[usize], kernel: &[usize], ceil: bo
                     if ceil && room % s != 0 && floor * s < x + before { floor + 1 } else { floor }
                 }
             };
-            Ok(out as usize)
+            usize::try_from(out).map_err(|_| Refusal::Invalid(format!("{out} windows on axis {i}")))
         })
         .collect()
 }

@@ -81,17 +81,21 @@ pub enum Zero {
 /// The row of a node's operator, or why there is none.
 pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal> {
     let domain = if node.is_standard() { "" } else { node.domain() };
-    let written = if domain.is_empty() { node.op_type().to_owned() } else { format!("{domain}.{}", node.op_type()) };
+    let written = || match domain {
+        "" => node.op_type().to_owned(),
+        _ => format!("{domain}.{}", node.op_type()),
+    };
     if model.is_local_function(node) {
-        return Err(Refusal::Unknown(format!("{written} is a function of the model")));
+        return Err(Refusal::Unknown(format!("{} is a function of the model", written())));
     }
     let version =
-        model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{written}: the domain is not imported")))?;
+        model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{}: the domain is not imported", written())))?;
     let row = table::ROWS.iter().find(|r| r.name == node.op_type() && r.domain == domain);
-    let row = row.ok_or_else(|| Refusal::Unknown(format!("{written} is not in the operator table")))?;
+    let row = row.ok_or_else(|| Refusal::Unknown(format!("{} is not in the operator table", written())))?;
     if version < row.since {
         return Err(Refusal::Unknown(format!(
-            "{written} is known from version {} on, the model uses {version}",
+            "{} is known from version {} on, the model uses {version}",
+            written(),
             row.since
         )));
     }

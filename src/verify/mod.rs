@@ -7,7 +7,7 @@
 //! How: the original's weights are set to zero where the plan says that contractions stop reading them; that is what
 //! the removal means, so the two models compute the same function, and any difference is a bug of the rewrite.
 
-use crate::analysis::{Sizes, fed_inputs, infer_all};
+use crate::analysis::{Shapes, Sizes, fed_inputs, infer_all};
 use crate::ir::Model;
 use crate::onnx::tensor::{DataType, Tensor};
 use crate::plan::{Outcome, Plan, ReadCut, Verified};
@@ -87,6 +87,9 @@ fn compare(masked: &Model, pruned: &Model, options: &Options) -> Result<(f64, f6
     let worlds = infer_all(masked, &options.sizes);
     let sizes = &worlds.first().ok_or_else(|| cannot("the input shapes are not known"))?.sizes;
     let shapes = input_shapes(masked, sizes).ok_or_else(|| cannot("an input is not a tensor, or has no type"))?;
+    if let Some(text) = too_large(masked, &worlds[0]) {
+        return Err(cannot(&text));
+    }
     let (a, b) = (Runner::load(&masked.export(), &shapes)?, Runner::load(&pruned.export(), &shapes)?);
     let mut last = cannot("the original's outputs are not finite on any of the inputs tried");
     for scale in SCALES {
@@ -103,6 +106,15 @@ fn compare(masked: &Model, pruned: &Model, options: &Options) -> Result<(f64, f6
     Err(last)
 }
 
+/// Elements of one tensor beyond which a model is not run: the memory of a machine ends somewhere.
+const MOST_ELEMENTS: usize = 1 << 28;
+
+fn too_large(model: &Model, shapes: &Shapes) -> Option<String> {
+    let elements = |v| shapes.shape(v).map_or(0, |s| s.iter().product::<usize>());
+    let v = model.values().find(|&v| elements(v) > MOST_ELEMENTS)?;
+    Some(format!("'{}' of shape {:?} is too large to compute here", model.value(v).name(), shapes.shape(v)?))
+}
+
 /// Concrete types and shapes of everything that has to be fed.
 pub fn input_shapes(model: &Model, sizes: &Sizes) -> Option<Vec<(String, DataType, Vec<usize>)>> {
     fed_inputs(model)
@@ -110,7 +122,9 @@ pub fn input_shapes(model: &Model, sizes: &Sizes) -> Option<Vec<(String, DataTyp
         .map(|(v, ty)| {
             let name = model.value(v).name().to_owned();
             let (dtype, shape) = sizes.shape(Some(&name), ty?)?;
-            Some((name, dtype?, shape?))
+            let shape = shape?;
+            let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+            (elements <= MOST_ELEMENTS).then_some((name, dtype?, shape))
         })
         .collect()
 }

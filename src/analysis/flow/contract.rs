@@ -166,18 +166,20 @@ impl Flow<'_> {
             } else if summed {
                 self.coupling.add_read(Read { node: n, value, axis });
             } else if free && c.kind != crate::ops::Kind::Recurrent {
-                let known = self.coupling.sources.iter().any(|s| (s.node, s.input) == (n, view.input));
                 // A depthwise convolution passes its input's channels on; its filters are not a choice of their own.
                 let passes_on = view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'c' && d == 1)
                     && view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'g' && d > 1);
-                if !known && !passes_on {
+                if !passes_on {
                     let axes: Vec<usize> = (0..view.letters.len())
                         .filter(|&a| {
                             c.output.letters.contains(&view.letters[a]) && (f.varies(a) || view.letters[a] == 'g')
                         })
                         .collect();
-                    let atoms = f.spread(&axes, &view.shape);
-                    self.coupling.sources.push(Source { node: n, input: view.input, kind: c.kind, value, axis, atoms });
+                    let source = || {
+                        let atoms = f.spread(&axes, &view.shape);
+                        Source { node: n, input: view.input, kind: c.kind, value, axis, atoms }
+                    };
+                    self.coupling.add_source(n, view.input, source);
                 }
             }
         }

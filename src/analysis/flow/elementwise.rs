@@ -1,7 +1,7 @@
 //! Operators that work place by place.
 
 use super::super::field::Field;
-use super::Flow;
+use super::{Flow, MOST_LABELS, positions};
 use crate::ir::NodeId;
 use crate::ops::{Effect, Operand};
 
@@ -113,6 +113,10 @@ impl Flow<'_> {
         let mut axes: Vec<usize> = a.axes.iter().chain(&b.axes).copied().collect();
         axes.sort_unstable();
         axes.dedup();
+        if positions(&axes, shape) > MOST_LABELS {
+            self.pin(a, reason);
+            return self.pin(b, reason);
+        }
         for (x, y) in a.spread(&axes, shape).into_iter().zip(b.spread(&axes, shape)) {
             self.coupling.atoms.join(x, y, reason);
         }

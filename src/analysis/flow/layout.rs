@@ -2,7 +2,7 @@
 
 use super::super::field::Field;
 use super::super::label::{Atom, Origin, PINNED};
-use super::Flow;
+use super::{Flow, MOST_LABELS, positions};
 use super::elementwise::Aligned;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::Effect;
@@ -20,16 +20,27 @@ impl Flow<'_> {
     }
 
     pub(super) fn steps(&mut self, n: NodeId, mut field: Field, steps: &[Step], shape: &[usize]) -> Field {
-        let atoms = &mut self.coupling.atoms;
-        let mut padding = |axis: usize, before: usize, after: usize| {
-            atoms.of(Origin::Padding { node: n, axis, before, after }, before + after).collect::<Vec<Atom>>()
-        };
         let mut shape = shape.to_vec();
         for step in steps {
+            if field.size_after(step, &shape) > MOST_LABELS {
+                return self.give_up(n, &field);
+            }
+            let atoms = &mut self.coupling.atoms;
+            let mut padding = |axis: usize, before: usize, after: usize| {
+                atoms.of(Origin::Padding { node: n, axis, before, after }, before + after).collect::<Vec<Atom>>()
+            };
             field = field.step(step, &shape, &mut padding);
             shape = step.shape(&shape);
         }
         field
+    }
+
+    /// Pins a field whose labels would be too many to follow; what is left of it is fixed.
+    fn give_up(&mut self, n: NodeId, field: &Field) -> Field {
+        let text = "the channels are spread over too many positions to be followed";
+        let reason = self.coupling.atoms.reason(Some(n), "too-large", text);
+        self.pin(field, reason);
+        Field { axes: Vec::new(), atoms: vec![PINNED] }
     }
 
     pub(super) fn concat(&mut self, n: NodeId, effect: &Effect, axis: usize) {
@@ -59,7 +70,11 @@ impl Flow<'_> {
         let mut axes: Vec<usize> = along.iter().flatten().flat_map(|f| f.axes.clone()).collect();
         axes.sort_unstable();
         axes.dedup();
-        if !axes.is_empty() {
+        if positions(&axes, &shape) > MOST_LABELS {
+            for field in along.iter().flatten() {
+                self.give_up(n, field);
+            }
+        } else if !axes.is_empty() {
             let spread: Vec<(Vec<Atom>, usize)> = along
                 .iter()
                 .zip(&extents)

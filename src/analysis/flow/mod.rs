@@ -15,6 +15,16 @@ use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::DataType;
 use crate::ops::{Action, Effect};
 
+/// Labels of one field beyond which it is pinned: no network comes near, but a damaged shape may.
+const MOST_LABELS: usize = 1 << 22;
+
+/// Nodes that are visited to see where zeros come from.
+const MOST_TRACED: usize = 4096;
+
+fn positions(axes: &[usize], shape: &[usize]) -> usize {
+    axes.iter().map(|&a| shape[a]).fold(1, usize::saturating_mul)
+}
+
 pub(super) struct Flow<'a> {
     model: &'a Model,
     uses: &'a Uses,

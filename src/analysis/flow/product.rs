@@ -3,7 +3,7 @@
 use super::super::coupling::Read;
 use super::super::field::Field;
 use super::super::label::Origin;
-use super::Flow;
+use super::{Flow, MOST_TRACED};
 use crate::ir::{NodeId, ValueId};
 use crate::ops::step::Step;
 use crate::ops::{Action, Contraction, View, Zero};
@@ -23,7 +23,7 @@ impl Flow<'_> {
                 if !summed {
                     continue;
                 }
-                let traced = self.zero_sources(v, 64);
+                let traced = self.zero_sources(v, 64, &mut MOST_TRACED.clone());
                 match traced.filter(|t| !t.is_empty()) {
                     // One zero factor is enough; the first operand's is taken.
                     Some(constants) if view.input == c.operands[0].input => {
@@ -44,7 +44,8 @@ impl Flow<'_> {
     }
 
     /// Constants (and axes) whose zeros make the channels of `v` zero.
-    pub(super) fn zero_sources(&self, v: ValueId, depth: usize) -> Option<Vec<(ValueId, usize)>> {
+    pub(super) fn zero_sources(&self, v: ValueId, depth: usize, budget: &mut usize) -> Option<Vec<(ValueId, usize)>> {
+        *budget = budget.checked_sub(1)?;
         let n = self.maker(v).filter(|_| depth > 0)?;
         let node = self.model.node(n);
         let effect = self.world.shapes.effect(n)?.as_ref().ok()?;
@@ -60,14 +61,14 @@ impl Flow<'_> {
             return Some(out);
         }
         match row.zero {
-            Zero::Kept if constant(0).is_none() => self.zero_sources(node.input(0)?, depth - 1),
-            Zero::Kept if row.name == "Mul" => self.zero_sources(node.input(1)?, depth - 1),
+            Zero::Kept if constant(0).is_none() => self.zero_sources(node.input(0)?, depth - 1, budget),
+            Zero::Kept if row.name == "Mul" => self.zero_sources(node.input(1)?, depth - 1, budget),
             Zero::AllOperands => {
                 let mut out = Vec::new();
                 for (i, v) in node.inputs().iter().enumerate() {
                     match constant(i) {
                         Some(c) => out.extend(self.origins(c, None)?),
-                        None => out.extend(self.zero_sources((*v)?, depth - 1)?),
+                        None => out.extend(self.zero_sources((*v)?, depth - 1, budget)?),
                     }
                 }
                 Some(out)
