@@ -326,7 +326,7 @@ impl Axis {
         // An axis other than the first has no groups but those of ConvTranspose.
         let (axis, rows) = match (node.op_type(), w.len()) {
             ("Conv", 3..) => (0, w[0]),
-            ("ConvTranspose", 3..) if w[0] % group == 0 => (1, w[0] / group),
+            ("ConvTranspose", 3..) if w[0].is_multiple_of(group) => (1, w[0] / group),
             ("Gemm", 2) if node.int("transB").unwrap_or(0) != 0 => (0, w[0]),
             ("Gemm" | "MatMul", 2) => (1, w[0]),
             _ => return Err(bad()),

@@ -28,7 +28,7 @@
 //! - `max-growth=BYTES`: by how much one fold may grow the file (default 65536: tables of positions and masks of
 //!   windows pass, broadcasts of whole feature maps do not).
 //! - `max-total-growth=BYTES`: by how much all folds together may (default a hundredth of the stored constants, but
-//!   4096 at least: a model without weights of its own stays one).
+//!   4096 at least: a model without weights of its own stays one). Spent in the order of execution, anew in each run.
 //! - `dequantize`: fold `DequantizeLinear` of constants as well.
 //!
 //! # Example
