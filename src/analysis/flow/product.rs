@@ -3,7 +3,7 @@
 use super::super::coupling::Read;
 use super::super::field::Field;
 use super::super::label::Origin;
-use super::{Flow, MOST_TRACED};
+use super::Flow;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::step::Step;
 use crate::ops::{Action, Contraction, View, Zero};
