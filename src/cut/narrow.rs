@@ -139,7 +139,7 @@ impl Cutter<'_> {
 
     fn split_sizes(&self, new: &mut Model) -> Result<(), String> {
         let node = self.old.node(self.node);
-        let (axis, before) = self.with_call(|c| ops::split_sizes(c)).map_err(|e| e.to_string())?;
+        let (axis, before) = self.with_call(ops::split_sizes).map_err(|e| e.to_string())?;
         let after = node.outputs().iter().map(|&o| Ok(self.counts(o)?[axis])).collect::<Result<Vec<_>, String>>()?;
         if after == before {
             return Ok(());
@@ -161,7 +161,7 @@ impl Cutter<'_> {
 
     fn slice_bounds(&self, new: &mut Model) -> Result<(), String> {
         let node = self.old.node(self.node);
-        let bounds = self.with_call(|c| ops::slice_bounds(c)).map_err(|e| e.to_string())?;
+        let bounds = self.with_call(ops::slice_bounds).map_err(|e| e.to_string())?;
         let kept = self.kept(node.input(0))?;
         let (mut starts, mut ends) = (vec![None; bounds.starts.len()], vec![None; bounds.starts.len()]);
         for (j, &axis) in bounds.axes.iter().enumerate() {
@@ -222,7 +222,7 @@ impl Cutter<'_> {
         let before = self.counts(node.input(0))?;
         let after = self.counts(node.output(0))?;
         let (full, padded) = (self.shape(node.input(0)), self.shape(node.output(0)));
-        let mut amounts = self.with_call(|c| ops::pad_amounts(c)).map_err(|e| e.to_string())?;
+        let mut amounts = self.with_call(ops::pad_amounts).map_err(|e| e.to_string())?;
         for axis in 0..full.len() {
             if before[axis] == full[axis] && after[axis] == padded[axis] {
                 continue;

@@ -19,7 +19,7 @@ fn product(extents: &[usize]) -> u64 {
 
 /// Groups of a convolution, and the kernel's extents checked against `kernel_shape`.
 fn groups(call: &Call, channels: usize, w: &[usize]) -> Result<usize, Refusal> {
-    let group = usize::try_from(call.int("group", 1)).ok().filter(|&g| g > 0 && channels % g == 0);
+    let group = usize::try_from(call.int("group", 1)).ok().filter(|&g| g > 0 && channels.is_multiple_of(g));
     let group = group.ok_or_else(|| {
         Refusal::Invalid(format!("group {} does not divide {channels} channels", call.int("group", 1)))
     })?;

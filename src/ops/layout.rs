@@ -32,7 +32,7 @@ fn resolve_target(from: &[usize], target: &[i64], allow_zero: bool) -> Result<Ve
     let total: usize = from.iter().product();
     let known = to.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| bad("the extents overflow"))?;
     if let Some(axis) = open {
-        if known == 0 || total % known != 0 {
+        if known == 0 || !total.is_multiple_of(known) {
             return Err(bad("the elements do not divide"));
         }
         to[axis] = total / known;

@@ -37,6 +37,9 @@ pub struct Row {
     pub zero: Zero,
 }
 
+/// Computes a node's outputs from its constant inputs.
+pub type Kernel = fn(&Call, &[Option<&Tensor>]) -> Option<Vec<Tensor>>;
+
 /// How constants are evaluated. Layout operators need nothing here: their steps run on tensors as they are.
 #[derive(Clone, Copy)]
 pub enum Eval {
@@ -44,7 +47,7 @@ pub enum Eval {
     Unary(fn(f64) -> f64),
     Binary(fn(i64, i64) -> Option<i64>, fn(f64, f64) -> f64),
     Compare(fn(f64, f64) -> bool),
-    Custom(fn(&Call, &[Option<&Tensor>]) -> Option<Vec<Tensor>>),
+    Custom(Kernel),
 }
 
 /// What of a node states a number of channels, and so has to follow a cut.

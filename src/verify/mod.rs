@@ -15,7 +15,7 @@ use crate::run::{CannotRun, Runner, random_inputs};
 use std::collections::BTreeMap;
 
 /// How to compare.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Seed of the inputs.
     pub seed: u64,
@@ -24,12 +24,6 @@ pub struct Options {
     /// Largest relative difference that counts as equal; by default [`TOLERANCE`], [`HALF_TOLERANCE`] where half
     /// precision takes part.
     pub tolerance: Option<f64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { seed: 0, sizes: BTreeMap::new(), tolerance: None }
-    }
 }
 
 /// Relative difference allowed in single precision: the order of summation differs where channels are gone.
