@@ -1,4 +1,11 @@
 //! What belongs together: shapes, channel labels, coupled classes and the reason for each.
+//!
+//! Guarantees: every class of channels that is not pinned can be removed as a whole, with the meaning that
+//! CORRECTNESS.md gives to a removal; every join and every pin is remembered with its node and rule.
+//! Refuses: nothing. What is not understood pins what it touches.
+//! How: [`infer_all`] makes all shapes concrete under two assignments of sizes; [`Coupling`] lets labels flow from
+//! constants through every node and joins what has to go together; [`groups`] collects classes by the layers whose
+//! filters they are; [`explain()`] walks the joins.
 
 mod cost;
 mod coupling;

@@ -3,7 +3,7 @@
 //! Guarantees: every command ends with one of the exit codes of [`EXIT_CODES`]; a command that fails says why in one
 //! paragraph on standard error, by file, node and value, and leaves no file behind. The same arguments print the same
 //! bytes wherever standard output is no terminal.
-//! How: one command is one file with its arguments and a `run`, and one line in [`Command`] and in [`dispatch`]. All
+//! How: one command is one file with its arguments and a `run`, and one line in `Command` and in `dispatch`. All
 //! of them see the streams through a [`Console`], so that a test can run the whole program in its own process.
 
 mod apply;

@@ -9,7 +9,7 @@
 //! graph gives each node a centrality ([`centrality`]). The hypothesis is that of King, Singh and Plumbley,
 //! "Compressing audio CNNs with graph centrality based filter pruning" (WASPAA 2023, arXiv 2305.03391): a filter with
 //! *high* centrality is common, others can stand in for it, so it goes first. [`baseline`] holds the criteria to
-//! compare with; [`order`] turns scores into an order of removal.
+//! compare with; `order` turns scores into an order of removal.
 //!
 //! This module knows nothing of ONNX: it sees numbers.
 

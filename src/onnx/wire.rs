@@ -1,6 +1,6 @@
 //! A walk over the wire format before anything is decoded.
 //!
-//! Guarantees: bytes that pass decode without losing a field, without recursing deeper than [`DEEPEST`] and without
+//! Guarantees: bytes that pass decode without losing a field, without recursing deeper than `DEEPEST` and without
 //! taking memory out of proportion to their number. Encodings that are odd but lose nothing (packed or not, overlong
 //! varints, a message sent in pieces) pass.
 //! Refuses, with the place as a path of fields and a byte offset: fields that this build does not know, truncation,
