@@ -10,7 +10,7 @@ mod nearest;
 mod parse;
 
 pub use arguments::{ArgumentError, Arguments};
-pub use nearest::nearest;
+pub use nearest::{distance, nearest};
 
 use super::{Context, Outcome, Pass, PassError};
 use crate::ir::Model;

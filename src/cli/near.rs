@@ -1,9 +1,13 @@
 //! Names that the user may have meant.
 
+use crate::passes::pipeline::distance;
+
 /// How many are offered.
 const OFFERED: usize = 3;
 /// Names compared at the utmost; beyond, the search would be felt.
 const COMPARED: usize = 20_000;
+/// Letters of a name that are compared; the effort grows with their square.
+const LETTERS: usize = 200;
 
 /// ` (did you mean 'a' or 'b'?)`; empty where nothing is near.
 pub fn did_you_mean(name: &str, candidates: &[String]) -> String {
@@ -27,7 +31,7 @@ pub fn nearest<'a>(name: &str, candidates: &'a [String]) -> Vec<&'a str> {
             continue;
         }
         let within = have.contains(&wanted) || (wanted.contains(&have) && have.len() > 2);
-        let far = distance(&wanted, &have);
+        let far = distance(&wanted[..wanted.len().min(LETTERS)], &have[..have.len().min(LETTERS)]);
         // A third of the letters may be wrong, or the one is part of the other.
         if within || far <= wanted.len().max(have.len()).div_ceil(3) {
             found.push((if within { 0 } else { far }, candidate));
@@ -35,22 +39,6 @@ pub fn nearest<'a>(name: &str, candidates: &'a [String]) -> Vec<&'a str> {
     }
     found.sort_by_key(|f| f.0);
     found.into_iter().take(OFFERED).map(|f| f.1).collect()
-}
-
-/// Levenshtein's distance of the first 200 bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (&a.as_bytes()[..a.len().min(200)], &b.as_bytes()[..b.len().min(200)]);
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

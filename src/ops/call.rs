@@ -149,6 +149,16 @@ impl<'a> Call<'a> {
         self.node.int(name).unwrap_or(default)
     }
 
+    /// A list attribute of a given length, filled with a default where it is absent.
+    pub fn list(&self, name: &str, default: i64, len: usize) -> Result<Vec<i64>, Refusal> {
+        let v = self.node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
+        if v.len() == len {
+            Ok(v)
+        } else {
+            Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len())))
+        }
+    }
+
     /// A list attribute, or where it is absent the integers of an input, or `None` where both are.
     pub fn ints_or_input(&self, name: &str, input: usize) -> Result<Option<Vec<i64>>, Refusal> {
         match self.node.ints(name) {

@@ -137,16 +137,9 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
         )));
     }
     let n = x.len() - 2;
-    let list = |name: &str, default: i64, len: usize| -> Result<Vec<i64>, Refusal> {
-        let v = call.node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
-        if v.len() == len {
-            Ok(v)
-        } else {
-            Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len())))
-        }
-    };
-    let (strides, dilations, extra) = (list("strides", 1, n)?, list("dilations", 1, n)?, list("output_padding", 0, n)?);
-    let pads = list("pads", 0, 2 * n)?;
+    let (strides, dilations, extra) =
+        (call.list("strides", 1, n)?, call.list("dilations", 1, n)?, call.list("output_padding", 0, n)?);
+    let pads = call.list("pads", 0, 2 * n)?;
     let auto = call.node.string("auto_pad").unwrap_or("NOTSET");
     let positions: Vec<i128> = match call.node.ints("output_shape") {
         Some(shape) if shape.len() >= n => shape[shape.len() - n..].iter().map(|&p| p.into()).collect(),

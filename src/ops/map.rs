@@ -245,19 +245,11 @@ pub(super) fn global_pool(call: &Call) -> Result<Effect, Refusal> {
 /// Number of window positions along every spatial axis, from strides, pads, dilations and `auto_pad`.
 pub(super) fn windows(call: &Call, extents: &[usize], kernel: &[usize], ceil: bool) -> Result<Vec<usize>, Refusal> {
     let n = extents.len();
-    let list = |name: &str, default: i64, len: usize| -> Result<Vec<i64>, Refusal> {
-        let v = call.node.ints(name).map_or_else(|| vec![default; len], <[i64]>::to_vec);
-        if v.len() == len {
-            Ok(v)
-        } else {
-            Err(Refusal::Invalid(format!("{name} has {} entries, {len} are needed", v.len())))
-        }
-    };
     if kernel.len() != n {
         return Err(Refusal::Invalid(format!("a kernel of {} axes over {n} axes", kernel.len())));
     }
-    let (strides, dilations) = (list("strides", 1, n)?, list("dilations", 1, n)?);
-    let pads = list("pads", 0, 2 * n)?;
+    let (strides, dilations) = (call.list("strides", 1, n)?, call.list("dilations", 1, n)?);
+    let pads = call.list("pads", 0, 2 * n)?;
     let auto = call.node.string("auto_pad").unwrap_or("NOTSET");
     (0..n)
         .map(|i| {
