@@ -111,7 +111,7 @@ pub(super) static ROWS: &[Row] = &[
     row("CastLike", map::cast).since(15),
     row("Ceil", map::unary).eval(Unary(f64::ceil)).zero(Kept),
     row("Celu", map::unary).since(12).zero(Kept),
-    row("Clip", map::unary),
+    row("Clip", map::unary).eval(Custom(values::evaluate_clip)),
     row("Cos", map::unary),
     row("Cosh", map::unary),
     row("Dropout", map::dropout).zero(Kept),

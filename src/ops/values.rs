@@ -104,6 +104,22 @@ pub(super) fn evaluate_where(_: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec
     Some(vec![Tensor::from_f64(a.dtype(), &shape, &picked)?])
 }
 
+/// `Clip`: the bounds are inputs, before opset 11 attributes; either may be left out.
+pub(super) fn evaluate_clip(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
+    let x = inputs.first().copied().flatten()?;
+    let bound = |i: usize, name: &str| match inputs.get(i).copied().flatten() {
+        Some(t) => Some(t.to_f64()?.first().copied()),
+        None => Some(call.node.float(name).map(f64::from)),
+    };
+    let (low, high) = (bound(1, "min")?, bound(2, "max")?);
+    let clipped = |v: f64| {
+        let v = low.map_or(v, |l| if v < l { l } else { v });
+        high.map_or(v, |h| if v > h { h } else { v })
+    };
+    let values: Vec<f64> = x.to_f64()?.into_iter().map(clipped).collect();
+    Some(vec![Tensor::from_f64(x.dtype(), x.shape(), &values)?])
+}
+
 /// `DequantizeLinear`: (x - zero point) * scale, per tensor or per slice of an axis.
 pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     let (x, scale) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
