@@ -203,28 +203,37 @@ impl Atoms {
 
     /// For every pinned atom the reason of the last join on its path to [`PINNED`]: what pins it.
     pub fn pin_reasons(&self) -> Vec<Option<u32>> {
-        let mut edges: Vec<Vec<u32>> = vec![Vec::new(); self.parent.len()];
-        for (i, j) in self.joins.iter().enumerate() {
-            edges[j.a as usize].push(i as u32);
-            edges[j.b as usize].push(i as u32);
+        // The joins of each atom, one after the other in a single list: a list for each would be most of the time.
+        let mut first = vec![0u32; self.parent.len() + 1];
+        for j in &self.joins {
+            first[j.a as usize + 1] += 1;
+            first[j.b as usize + 1] += 1;
         }
+        for atom in 0..self.parent.len() {
+            first[atom + 1] += first[atom];
+        }
+        let mut next = first.clone();
+        let mut edges = vec![(PINNED, 0u32); 2 * self.joins.len()];
+        for j in &self.joins {
+            for (from, to) in [(j.a, j.b), (j.b, j.a)] {
+                edges[next[from as usize] as usize] = (to, j.reason);
+                next[from as usize] += 1;
+            }
+        }
+        let of = |atom: Atom| &edges[first[atom as usize] as usize..first[atom as usize + 1] as usize];
         let mut out: Vec<Option<u32>> = vec![None; self.parent.len()];
         let mut queue = VecDeque::new();
-        for &i in &edges[PINNED as usize] {
-            let j = self.joins[i as usize];
-            let next = if j.a == PINNED { j.b } else { j.a };
-            if next != PINNED && out[next as usize].is_none() {
-                out[next as usize] = Some(j.reason);
-                queue.push_back(next);
+        for &(to, reason) in of(PINNED).iter().filter(|e| e.0 != PINNED) {
+            if out[to as usize].is_none() {
+                out[to as usize] = Some(reason);
+                queue.push_back(to);
             }
         }
         while let Some(at) = queue.pop_front() {
-            for &i in &edges[at as usize] {
-                let j = self.joins[i as usize];
-                let next = if j.a == at { j.b } else { j.a };
-                if next != PINNED && out[next as usize].is_none() {
-                    out[next as usize] = out[at as usize];
-                    queue.push_back(next);
+            for &(to, _) in of(at).iter().filter(|e| e.0 != PINNED) {
+                if out[to as usize].is_none() {
+                    out[to as usize] = out[at as usize];
+                    queue.push_back(to);
                 }
             }
         }
