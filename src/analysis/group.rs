@@ -4,8 +4,9 @@
 //! pins a group is named by node, rule and reason.
 
 use super::coupling::{Coupling, Source};
+use super::infer::Shapes;
 use super::label::{Atom, PINNED};
-use crate::ir::{Model, NodeId};
+use crate::ir::{Def, Model, NodeId};
 use crate::ops::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,11 +156,38 @@ fn without_weights(model: &Model, coupling: &Coupling) -> Vec<Group> {
             Some(Err(refusal)) => ("opaque", refusal.to_string()),
             None => continue,
         };
-        let pin = Some(Verdict { node: Some(n), rule, text });
+        let lost = shape_lost_at(model, &world.shapes, n);
+        let (at, text) = match lost.filter(|&at| at != n) {
+            Some(at) => {
+                let why = match world.shapes.effect(at) {
+                    Some(Err(refusal)) => refusal.to_string(),
+                    _ => "its outputs depend on data".to_owned(),
+                };
+                (at, format!("from here on the shapes are not known ({}): {why}", model.node(at).op_type()))
+            }
+            None => (n, text),
+        };
+        let pin = Some(Verdict { node: Some(at), rule, text });
         let members = vec![Member { node: n, source: None, kind: Kind::Conv }];
         out.push(Group { members, classes: Vec::new(), pinned, pin });
     }
     out
+}
+
+/// The first node, going up from `n`, whose outputs have no known shape though its inputs have.
+fn shape_lost_at(model: &Model, shapes: &Shapes, n: NodeId) -> Option<NodeId> {
+    let mut at = n;
+    let mut seen = BTreeSet::from([n]);
+    loop {
+        let unknown = model.node(at).inputs().iter().flatten().find_map(|&v| match model.value(v).def() {
+            Def::Node(by, _) if shapes.shape(v).is_none() => Some(by),
+            _ => None,
+        });
+        match unknown.filter(|&by| seen.insert(by)) {
+            Some(by) => at = by,
+            None => return (at != n).then_some(at),
+        }
+    }
 }
 
 fn depthwise(c: &crate::ops::Contraction) -> bool {
@@ -173,7 +201,7 @@ fn weight_text(model: &Model, n: NodeId) -> String {
     let Some(v) = model.node(n).input(1) else { return "the weight is left out".into() };
     let name = model.value(v).name();
     match model.value(v).def() {
-        crate::ir::Def::Node(by, _) => {
+        Def::Node(by, _) => {
             let (maker, op) = (model.label(by), model.node(by).op_type());
             format!("the weight '{name}' is computed by node '{maker}' ({op}), so there is no stored tensor to cut")
         }
