@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Longest source file, in lines. Generated code is exempt.
-const LONGEST: usize = 520;
+const LONGEST: usize = 500;
 
 /// All files of the repository that are ours, as paths from its root.
 fn tree() -> Vec<PathBuf> {

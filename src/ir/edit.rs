@@ -16,11 +16,6 @@ impl Model {
         inputs[i] = value;
     }
 
-    /// Makes every reader of `from`, nested graphs included, read `to` instead. Graph outputs are not touched.
-    pub fn replace_reads(&mut self, from: ValueId, to: ValueId) {
-        self.replace_all_reads(|v| if v == from { to } else { v });
-    }
-
     /// Makes every reader of a value read `instead` of it, in one walk. Graph outputs are not touched.
     pub fn replace_all_reads(&mut self, instead: impl Fn(ValueId) -> ValueId) {
         for node in self.nodes.iter_mut().filter(|n| !n.removed) {

@@ -16,6 +16,7 @@ mod parse;
 mod print;
 mod scan;
 mod seed;
+mod types;
 
 pub use parse::parse;
 pub use print::{PrintOptions, print};
