@@ -41,8 +41,7 @@ pub fn node_costs(model: &Model, shapes: &Shapes) -> Vec<(NodeId, Cost)> {
             cost.bytes += elements.saturating_mul(bits_per_element(dtype).unwrap_or(0) as u64).div_ceil(8);
             // Mean and variance are statistics, integers of 32 bits and more are shapes, indices or biases in units
             // of a quantised product.
-            let statistic = node.op_type() == "BatchNormalization" && i >= 3;
-            if statistic {
+            if crate::ops::lookup(model, node).is_ok_and(|(row, _)| row.statistics.contains(&i)) {
                 cost.statistics += elements;
             } else if !matches!(dtype, DataType::Int64 | DataType::Bool | DataType::String) {
                 cost.params += elements;

@@ -238,9 +238,9 @@ fn constants(model: &Model) -> Vec<bool> {
     }
     for n in model.walk() {
         let node = model.node(n);
-        let random = matches!(node.op_type(), "Bernoulli" | "Dropout") || node.op_type().starts_with("Random");
-        let known = (node.is_standard() && node.op_type() == "Constant") || crate::ops::lookup(model, node).is_ok();
-        if known && !random && node.bodies().is_empty() && node.inputs().iter().flatten().all(|v| out[v.index()]) {
+        let literal = node.is_standard() && node.op_type() == "Constant";
+        let known = literal || crate::ops::lookup(model, node).is_ok_and(|(row, _)| !row.random);
+        if known && node.bodies().is_empty() && node.inputs().iter().flatten().all(|v| out[v.index()]) {
             for v in node.outputs().iter().flatten() {
                 out[v.index()] = true;
             }

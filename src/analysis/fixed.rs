@@ -12,7 +12,7 @@ use super::infer::{Shapes, infer_all};
 use crate::ir::{Def, Model, Node, NodeId, ValueId};
 use crate::onnx::proto::{tensor_shape_proto::dimension, type_proto};
 use crate::onnx::tensor::{DataType, Tensor};
-use crate::ops::{Action, Effect, step};
+use crate::ops::{Action, Effect, Extents, step};
 use std::collections::BTreeMap;
 
 /// Facts of one assignment, with what of them holds under all.
@@ -122,14 +122,14 @@ impl Fixed {
 
     /// Which extents of output `i` are fixed where not everything about the inputs is.
     fn output_extents(&self, node: &Node, effect: &Effect, i: usize, rank: usize) -> Vec<bool> {
-        let none = vec![false; rank];
+        let (none, rule) = (vec![false; rank], extents(node));
         let flags = |input: usize| node.input(input).map_or(&[][..], |v| &self.extents[v.index()][..]);
         let parameters = |data: &dyn Fn(usize) -> bool| {
             (0..node.inputs().len()).filter(|&i| !data(i)).all(|i| self.wholly(node.input(i)))
         };
         let found = match &effect.action {
             // The shape of a shape is the rank.
-            Action::ShapeOnly if matches!(node.op_type(), "Shape" | "Size") => vec![true; rank],
+            Action::ShapeOnly if matches!(rule, Extents::Shape | Extents::Size) => vec![true; rank],
             Action::ShapeOnly | Action::Opaque(_) => return none,
             Action::Map(operands) => {
                 if !parameters(&|i| operands.iter().any(|o| o.input == i)) {
@@ -153,23 +153,24 @@ impl Fixed {
             }
             Action::Layout { input, outputs } => {
                 // A target shape states each extent for itself.
-                if node.op_type() != "Reshape" && !parameters(&|i| i == *input) {
+                if rule != Extents::Target && !parameters(&|i| i == *input) {
                     return none;
                 }
-                self.layout_extents(node, flags(*input), outputs.get(i).map_or(&[], Vec::as_slice)).unwrap_or_default()
+                self.layout_extents(node, rule, flags(*input), outputs.get(i).map_or(&[], Vec::as_slice))
+                    .unwrap_or_default()
             }
             Action::Contract(_) => {
                 let x = flags(0);
                 if !parameters(&|i| i == 0) {
                     return none;
                 }
-                match node.op_type() {
-                    "Conv" | "ConvTranspose" if x.len() == rank && rank > 2 => {
+                match rule {
+                    Extents::Conv if x.len() == rank && rank > 2 => {
                         let spatial = x[2..].iter().all(|&f| f);
                         (0..rank).map(|a| [x[0], true].get(a).copied().unwrap_or(spatial)).collect()
                     }
-                    "Gemm" if x.len() == 2 && node.int("transA").unwrap_or(0) == 0 => vec![x[0], true],
-                    "MatMul" if x.len() == rank && flags(1).len() == 2 => [&x[..rank - 1], &[true]].concat(),
+                    Extents::Gemm if x.len() == 2 && node.int("transA").unwrap_or(0) == 0 => vec![x[0], true],
+                    Extents::MatMul if x.len() == rank && flags(1).len() == 2 => [&x[..rank - 1], &[true]].concat(),
                     _ => return none,
                 }
             }
@@ -177,9 +178,9 @@ impl Fixed {
         if found.len() == rank { found } else { none }
     }
 
-    fn layout_extents(&self, node: &Node, from: &[bool], steps: &[step::Step]) -> Option<Vec<bool>> {
-        match node.op_type() {
-            "Reshape" => {
+    fn layout_extents(&self, node: &Node, rule: Extents, from: &[bool], steps: &[step::Step]) -> Option<Vec<bool>> {
+        match rule {
+            Extents::Target => {
                 let (target, stated) = match node.ints("shape") {
                     Some(t) => (t.to_vec(), vec![true; t.len()]),
                     None => {
@@ -203,15 +204,15 @@ impl Fixed {
                 };
                 (0..target.len()).map(extent).collect()
             }
-            "Flatten" => {
+            Extents::Flatten => {
                 let axis = node.int("axis").unwrap_or(1);
                 let axis = usize::try_from(if axis < 0 { axis + from.len() as i64 } else { axis }).ok()?;
                 let (outer, inner) = from.split_at_checked(axis)?;
                 Some(vec![outer.iter().all(|&f| f), inner.iter().all(|&f| f)])
             }
             // Axes of extent 1 come or go; the others keep their order.
-            "Squeeze" | "Unsqueeze" => {
-                let grown = node.op_type() == "Unsqueeze";
+            Extents::Squeeze | Extents::Unsqueeze => {
+                let grown = rule == Extents::Unsqueeze;
                 let named = match node.ints("axes") {
                     Some(axes) => axes.to_vec(),
                     None => self.value(node.input(1)?)?.to_i64()?,
@@ -225,7 +226,7 @@ impl Fixed {
                 }
                 Some((0..rank).filter(|a| !axes.contains(a)).map(|a| from[a]).collect())
             }
-            "Gather" => {
+            Extents::Gather => {
                 let axis = node.int("axis").unwrap_or(0);
                 let axis = usize::try_from(if axis < 0 { axis + from.len() as i64 } else { axis }).ok()?;
                 let places = &self.extents[node.input(1)?.index()];
@@ -249,7 +250,7 @@ impl Fixed {
         };
         let read = |t: Tensor| t.data().iter().map(|&b| b != 0).collect::<Vec<bool>>();
         match &effect.action {
-            Action::ShapeOnly if node.op_type() == "Shape" => {
+            Action::ShapeOnly if extents(node) == Extents::Shape => {
                 let extents = &self.extents[node.input(0)?.index()];
                 let n = extents.len() as i64;
                 let clamp = |p: i64| (if p < 0 { p + n } else { p }).clamp(0, n) as usize;
@@ -267,6 +268,10 @@ impl Fixed {
             _ => None,
         }
     }
+}
+
+fn extents(node: &Node) -> Extents {
+    crate::ops::row_of(node).map_or(Extents::ByAction, |row| row.extents)
 }
 
 #[cfg(test)]

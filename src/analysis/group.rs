@@ -141,7 +141,8 @@ fn without_weights(model: &Model, coupling: &Coupling) -> Vec<Group> {
     let mut out = Vec::new();
     for n in model.walk() {
         let node = model.node(n);
-        if !node.op_type().contains("Conv") || known.contains(&n) {
+        let layer = crate::ops::row_of(node).and_then(|row| row.layer);
+        if layer != Some(Kind::Conv) || known.contains(&n) {
             continue;
         }
         let pinned = node.output(0).and_then(|v| world.shapes.shape(v)?.get(1).copied()).unwrap_or(0);

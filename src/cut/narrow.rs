@@ -84,13 +84,13 @@ impl Cutter<'_> {
         if node.int("group").unwrap_or(1) == 1 {
             return Ok(());
         }
-        // Channels on the side that the weight states in full, over channels of one group on the other.
-        let whole = if node.op_type() == "ConvTranspose" { node.output(0) } else { node.input(0) };
-        let weight = match self.coupling.worlds[0].shapes.effect(self.node) {
-            Some(Ok(effect)) => contraction(effect).and_then(|c| node.input(c.operands.get(1)?.input)),
-            _ => None,
-        };
-        let (channels, weight) = (self.counts(whole)?, self.counts(weight)?);
+        let effect = self.coupling.worlds[0].shapes.effect(self.node).and_then(|e| e.as_ref().ok());
+        let found = effect.and_then(contraction).and_then(|c| Some((c, c.operands.get(1)?)));
+        let Some((c, view)) = found else { return Err("its weight is not known".to_owned()) };
+        // Axis 1 of the weight counts the channels of one group, of the input or of the output; that side has all.
+        let of_output = view.letters.get(2).is_some_and(|l| c.output.letters.contains(l));
+        let whole = if of_output { node.output(0) } else { node.input(0) };
+        let (channels, weight) = (self.counts(whole)?, self.counts(node.input(view.input))?);
         if weight[1] == 0 || channels[1] % weight[1] != 0 {
             return Err(format!("{} channels do not divide into groups of {}", channels[1], weight[1]));
         }

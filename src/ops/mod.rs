@@ -12,6 +12,7 @@ mod call;
 mod contract;
 mod layout;
 mod map;
+mod random;
 pub mod step;
 mod table;
 mod values;
@@ -35,6 +36,18 @@ pub struct Row {
     pub eval: Eval,
     pub narrow: Narrow,
     pub zero: Zero,
+    /// The layer that the operator makes, where it makes channels.
+    pub layer: Option<Kind>,
+    /// Which outputs lie place by place as the first one does.
+    pub places: Places,
+    /// How extents that hold for every size of the symbolic dimensions pass; see `analysis::fixed`.
+    pub extents: Extents,
+    /// Pairs of inputs: integers, and the integer among them that stands for zero.
+    pub zero_points: &'static [(usize, usize)],
+    /// Inputs that are running statistics, which the literature does not count as parameters.
+    pub statistics: std::ops::Range<usize>,
+    /// Whether it gives another result at every run.
+    pub random: bool,
 }
 
 /// Computes a node's outputs from its constant inputs.
@@ -75,10 +88,59 @@ pub enum Narrow {
 pub enum Zero {
     /// Unknown, or not zero.
     Lost,
-    /// Zero stays zero, whatever the other operands.
+    /// Zero if the first operand is, whatever the others.
     Kept,
+    /// Zero if any operand is (products).
+    AnyOperand,
     /// Zero if all operands are (sums).
     AllOperands,
+}
+
+/// Which outputs of an operator that works place by place its channels reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// The first only: others tell of positions over all channels, and pin these where something reads them.
+    First,
+    /// All: each lies as the first one does.
+    All,
+}
+
+/// How extents pass a node when not everything of its inputs is fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extents {
+    /// As the action says.
+    ByAction,
+    /// The result is a shape: its extent is a rank, its elements are the extents.
+    Shape,
+    /// The result is a number of elements.
+    Size,
+    /// A target states each extent for itself.
+    Target,
+    /// All axes before one are joined, and all others.
+    Flatten,
+    /// Axes of extent 1 go.
+    Squeeze,
+    /// Axes of extent 1 come.
+    Unsqueeze,
+    /// One axis becomes those of the positions that are gathered.
+    Gather,
+    /// Batch, filters, windows.
+    Conv,
+    /// Rows, columns.
+    Gemm,
+    /// All axes but the last, columns.
+    MatMul,
+}
+
+/// The row of an operator, whatever its version.
+pub fn row_of(node: &Node) -> Option<&'static Row> {
+    let domain = if node.is_standard() { "" } else { node.domain() };
+    row_named(domain, node.op_type())
+}
+
+/// The row of an operator by its domain, empty for ONNX's own, and its name.
+pub fn row_named(domain: &str, name: &str) -> Option<&'static Row> {
+    table::ROWS.iter().find(|r| r.name == name && r.domain == domain)
 }
 
 /// The row of a node's operator, or why there is none.
@@ -93,8 +155,7 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
     }
     let version =
         model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{}: the domain is not imported", written())))?;
-    let row = table::ROWS.iter().find(|r| r.name == node.op_type() && r.domain == domain);
-    let row = row.ok_or_else(|| Refusal::Unknown(format!("{} is not in the operator table", written())))?;
+    let row = row_of(node).ok_or_else(|| Refusal::Unknown(format!("{} is not in the operator table", written())))?;
     if version < row.since {
         return Err(Refusal::Unknown(format!(
             "{} is known from version {} on, the model uses {version}",

@@ -1,11 +1,27 @@
 //! One operator, one row.
 
-use super::{Call, Effect, Eval, Narrow, Refusal, Row, Zero, contract, layout, map, values};
+use super::{
+    Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero, contract, layout, map, random, values,
+};
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
 
 const fn row(name: &'static str, rule: Rule) -> Row {
-    Row { domain: "", name, since: 1, rule, eval: Eval::None, narrow: Narrow::Nothing, zero: Zero::Lost }
+    Row {
+        domain: "",
+        name,
+        since: 1,
+        rule,
+        eval: Eval::None,
+        narrow: Narrow::Nothing,
+        zero: Zero::Lost,
+        layer: None,
+        places: Places::First,
+        extents: Extents::ByAction,
+        zero_points: &[],
+        statistics: 0..0,
+        random: false,
+    }
 }
 
 impl Row {
@@ -28,10 +44,34 @@ impl Row {
     const fn zero(self, zero: Zero) -> Self {
         Self { zero, ..self }
     }
+
+    const fn layer(self, layer: Kind) -> Self {
+        Self { layer: Some(layer), ..self }
+    }
+
+    const fn places(self, places: Places) -> Self {
+        Self { places, ..self }
+    }
+
+    const fn extents(self, extents: Extents) -> Self {
+        Self { extents, ..self }
+    }
+
+    const fn zero_points(self, zero_points: &'static [(usize, usize)]) -> Self {
+        Self { zero_points, ..self }
+    }
+
+    const fn statistics(self, statistics: std::ops::Range<usize>) -> Self {
+        Self { statistics, ..self }
+    }
+
+    const fn random(self) -> Self {
+        Self { random: true, ..self }
+    }
 }
 
 use Eval::{Binary, Compare, Custom, Unary};
-use Zero::{AllOperands, Kept};
+use Zero::{AllOperands, AnyOperand, Kept};
 
 const fn target(input: usize, attribute: &'static str) -> Narrow {
     Narrow::Target { input, attribute }
@@ -43,42 +83,54 @@ fn round_half_even(x: f64) -> f64 {
 
 pub(super) static ROWS: &[Row] = &[
     // Sums of products.
-    row("Conv", contract::conv).narrow(Narrow::Group),
-    row("ConvTranspose", contract::conv_transpose).narrow(Narrow::Group),
-    row("Einsum", contract::einsum).since(12),
-    row("Gemm", contract::gemm).since(7),
-    row("GRU", contract::recurrent).since(7),
-    row("LSTM", contract::recurrent).since(7),
-    row("MatMul", contract::matmul),
-    row("QLinearConv", contract::quantised_conv).since(10).narrow(Narrow::Group),
-    row("RNN", contract::recurrent).since(7),
+    row("Conv", contract::conv).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv),
+    row("ConvTranspose", contract::conv_transpose).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv),
+    row("Einsum", contract::einsum).since(12).layer(Kind::Dense),
+    row("Gemm", contract::gemm).since(7).layer(Kind::Dense).extents(Extents::Gemm),
+    row("GRU", contract::recurrent).since(7).layer(Kind::Recurrent),
+    row("LSTM", contract::recurrent).since(7).layer(Kind::Recurrent),
+    row("MatMul", contract::matmul).layer(Kind::Dense).extents(Extents::MatMul),
+    row("QLinearConv", contract::quantised_conv)
+        .since(10)
+        .narrow(Narrow::Group)
+        .layer(Kind::Conv)
+        .extents(Extents::Conv)
+        .zero_points(&[(0, 2), (3, 5)]),
+    row("RNN", contract::recurrent).since(7).layer(Kind::Recurrent),
     // Rearrangements.
     row("Concat", layout::concat),
     row("DepthToSpace", layout::depth_to_space).zero(Kept),
     row("Expand", layout::expand).since(8).narrow(target(1, "")).zero(Kept),
-    row("Flatten", layout::flatten).zero(Kept),
-    row("Gather", layout::gather).narrow(Narrow::Indices),
+    row("Flatten", layout::flatten).zero(Kept).extents(Extents::Flatten),
+    row("Gather", layout::gather).narrow(Narrow::Indices).extents(Extents::Gather),
     row("Identity", layout::identity).zero(Kept),
     row("Pad", layout::pad).since(2).narrow(Narrow::PadAmounts),
-    row("Reshape", layout::reshape).narrow(target(1, "shape")).zero(Kept),
+    row("Reshape", layout::reshape).narrow(target(1, "shape")).zero(Kept).extents(Extents::Target),
     row("Slice", layout::slice).narrow(Narrow::SliceBounds).zero(Kept),
     row("SpaceToDepth", layout::space_to_depth).zero(Kept),
     row("Split", layout::split).since(2).narrow(Narrow::SplitSizes).zero(Kept),
-    row("Squeeze", layout::squeeze).zero(Kept),
+    row("Squeeze", layout::squeeze).zero(Kept).extents(Extents::Squeeze),
     row("Tile", layout::tile).since(6).zero(Kept),
     row("Transpose", layout::transpose).zero(Kept),
-    row("Unsqueeze", layout::unsqueeze).zero(Kept),
+    row("Unsqueeze", layout::unsqueeze).zero(Kept).extents(Extents::Unsqueeze),
     // Shapes and small constants.
     row("ConstantOfShape", values::constant_of_shape)
         .since(9)
         .eval(Custom(values::evaluate_fill))
         .narrow(target(0, "")),
     row("Range", values::range).since(11).eval(Custom(values::evaluate_range)),
-    row("Shape", values::shape),
-    row("Size", values::size),
+    row("Shape", values::shape).extents(Extents::Shape),
+    row("Size", values::size).extents(Extents::Size),
+    // Random numbers.
+    row("Bernoulli", random::like).since(15).random(),
+    row("Multinomial", random::multinomial).since(7).random(),
+    row("RandomNormal", random::shaped).random(),
+    row("RandomNormalLike", random::like).random(),
+    row("RandomUniform", random::shaped).random(),
+    row("RandomUniformLike", random::like).random(),
     // Arithmetic.
     row("Add", map::broadcasting).eval(Binary(i64::checked_add, |a, b| a + b)).zero(AllOperands),
-    row("And", map::broadcasting).zero(Kept),
+    row("And", map::broadcasting).zero(AnyOperand),
     row("BitShift", map::broadcasting).since(11),
     row("Div", map::broadcasting).eval(Binary(i64::checked_div, |a, b| a / b)).zero(Kept),
     row("Equal", map::predicate).eval(Compare(|a, b| a == b)),
@@ -90,7 +142,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Mean", map::broadcasting).since(8).zero(AllOperands),
     row("Min", map::broadcasting).since(8).eval(Binary(|a, b| Some(a.min(b)), values::smaller)),
     row("Mod", map::broadcasting).since(10).eval(Custom(values::evaluate_mod)),
-    row("Mul", map::broadcasting).eval(Binary(i64::checked_mul, |a, b| a * b)).zero(Kept),
+    row("Mul", map::broadcasting).eval(Binary(i64::checked_mul, |a, b| a * b)).zero(AnyOperand),
     row("Or", map::broadcasting),
     row("Pow", map::broadcasting).since(7).eval(Binary(|_, _| None, f64::powf)),
     row("PRelu", map::prelu).zero(Kept),
@@ -106,7 +158,6 @@ pub(super) static ROWS: &[Row] = &[
     row("Asinh", map::unary).zero(Kept),
     row("Atan", map::unary).zero(Kept),
     row("Atanh", map::unary).zero(Kept),
-    row("Bernoulli", map::unary).since(15),
     row("Cast", map::cast).since(6).eval(Custom(values::evaluate_cast)).zero(Kept),
     row("CastLike", map::cast).since(15),
     row("Ceil", map::unary).eval(Unary(f64::ceil)).zero(Kept),
@@ -114,7 +165,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Clip", map::unary).eval(Custom(values::evaluate_clip)),
     row("Cos", map::unary),
     row("Cosh", map::unary),
-    row("Dropout", map::dropout).zero(Kept),
+    row("Dropout", map::dropout).zero(Kept).places(Places::All).random(),
     row("Elu", map::unary).zero(Kept),
     row("Erf", map::unary).zero(Kept),
     row("Exp", map::unary).eval(Unary(f64::exp)),
@@ -146,7 +197,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Tanh", map::unary).eval(Unary(f64::tanh)).zero(Kept),
     row("ThresholdedRelu", map::unary),
     // Normalisation.
-    row("BatchNormalization", map::batch_norm),
+    row("BatchNormalization", map::batch_norm).statistics(3..5),
     row("GroupNormalization", map::group_norm).since(18),
     row("Hardmax", map::softmax),
     row("InstanceNormalization", map::instance_norm).since(6),
@@ -179,7 +230,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Resize", map::resize).since(10).narrow(target(3, "")),
     row("Upsample", map::resize).since(7),
     // Quantisation.
-    row("DequantizeLinear", map::quantize).since(10).eval(Custom(values::evaluate_dequantize)),
+    row("DequantizeLinear", map::quantize).since(10).eval(Custom(values::evaluate_dequantize)).zero_points(&[(0, 2)]),
     row("QuantizeLinear", map::quantize).since(10),
     row("QLinearAdd", map::quantised_broadcasting).of("com.microsoft"),
     row("QLinearAveragePool", map::quantised_pool).of("com.microsoft"),
@@ -187,5 +238,5 @@ pub(super) static ROWS: &[Row] = &[
     row("QLinearMul", map::quantised_broadcasting).of("com.microsoft"),
     row("QLinearSigmoid", map::unary).of("com.microsoft"),
     row("QLinearLeakyRelu", map::unary).of("com.microsoft"),
-    row("QGemm", contract::quantised_gemm).of("com.microsoft"),
+    row("QGemm", contract::quantised_gemm).of("com.microsoft").layer(Kind::Dense).zero_points(&[(0, 2), (3, 5)]),
 ];

@@ -189,11 +189,8 @@ impl Flow<'_> {
     fn zero_is_zero(&self, weight: ValueId) -> bool {
         self.uses.readers(weight).iter().all(|&(n, i)| {
             let node = self.model.node(n);
-            let zero_point = match (node.op_type(), i) {
-                ("DequantizeLinear", 0) => node.input(2),
-                ("QLinearConv" | "QGemm", 3) => node.input(5),
-                _ => None,
-            };
+            let pairs = crate::ops::lookup(self.model, node).map_or(&[][..], |(row, _)| row.zero_points);
+            let zero_point = pairs.iter().find(|(x, _)| *x == i).and_then(|(_, zero)| node.input(*zero));
             let known = |v| self.model.constant(v).and_then(|t| Tensor::from_proto(t).ok()?.to_f64());
             zero_point.is_none_or(|v| known(v).is_some_and(|z| z.iter().all(|&z| z == 0.0)))
         })

@@ -3,7 +3,7 @@
 use super::super::field::Field;
 use super::{Flow, MOST_LABELS, positions};
 use crate::ir::NodeId;
-use crate::ops::{Effect, Operand};
+use crate::ops::{Effect, Operand, Places};
 
 /// The fields of one operand as they lie in the output.
 pub(super) struct Aligned {
@@ -16,9 +16,9 @@ impl Flow<'_> {
     pub(super) fn map(&mut self, n: NodeId, effect: &Effect, operands: &[Operand]) {
         let shape = effect.outputs[0].shape.clone().unwrap_or_default();
         let fields = self.elementwise(n, &shape, operands);
+        let all = self.places(n) == Places::All;
         for (i, &v) in self.model.node(n).outputs().iter().enumerate() {
-            // A second output is used only where it is of the same places as the first (a dropout's mask).
-            self.set(v, if i == 0 || self.model.node(n).op_type() == "Dropout" { fields.clone() } else { vec![] });
+            self.set(v, if i == 0 || all { fields.clone() } else { vec![] });
         }
     }
 

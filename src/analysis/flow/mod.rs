@@ -13,7 +13,7 @@ use super::field::Field;
 use super::infer::Shapes;
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::DataType;
-use crate::ops::{Action, Effect};
+use crate::ops::{Action, Effect, Places};
 
 /// Labels of one field beyond which it is pinned: no network comes near, but a damaged shape may.
 const MOST_LABELS: usize = 1 << 22;
@@ -75,7 +75,7 @@ impl<'a> Flow<'a> {
         match &effect.action {
             Action::ShapeOnly => return,
             Action::Opaque(why) => self.opaque(n, why),
-            Action::Map(_) if second_output && node.op_type() != "Dropout" => {
+            Action::Map(_) if second_output && self.places(n) == Places::First => {
                 self.opaque(n, "its second output is used, which tells of positions over all channels");
             }
             Action::Map(operands) => self.map(n, effect, operands),
@@ -96,6 +96,10 @@ impl<'a> Flow<'a> {
                 self.coupling.atoms.reason(Some(n), "parameter", format!("input {i} is a parameter of the operator"));
             self.pin_value(v, reason);
         }
+    }
+
+    pub(super) fn places(&self, n: NodeId) -> Places {
+        crate::ops::lookup(self.model, self.model.node(n)).map_or(Places::First, |(row, _)| row.places)
     }
 
     pub(super) fn opaque(&mut self, n: NodeId, why: &str) {

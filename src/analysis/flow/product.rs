@@ -65,7 +65,10 @@ impl Flow<'_> {
         }
         match row.zero {
             Zero::Kept if constant(0).is_none() => self.zero_sources(node.input(0)?, depth - 1, budget),
-            Zero::Kept if row.name == "Mul" => self.zero_sources(node.input(1)?, depth - 1, budget),
+            Zero::AnyOperand => {
+                let i = (0..node.inputs().len()).find(|&i| constant(i).is_none())?;
+                self.zero_sources(node.input(i)?, depth - 1, budget)
+            }
             Zero::AllOperands => {
                 let mut out = Vec::new();
                 for (i, v) in node.inputs().iter().enumerate() {
