@@ -1,7 +1,7 @@
 //! What a ranking costs: `cargo bench --bench importance`.
 
 use divan::Bencher;
-use secateur::importance::{Criterion, Filters, Member, Options, Representation, rank};
+use secateur::importance::{Criterion, Filters, Member, Options, Quotas, Representation, rank};
 use std::borrow::Cow;
 
 fn main() {
@@ -26,10 +26,9 @@ fn layer(filters: usize, in_channels: usize, taps: usize) -> Member<'static> {
 fn time(bencher: Bencher, members: &[Member<'_>], options: Options) {
     let all: Vec<Vec<bool>> = members.iter().map(|m| vec![true; m.classes.len()]).collect();
     bencher.bench_local(|| {
-        let ranked = members
-            .iter()
-            .zip(&all)
-            .map(|(m, removable)| rank(std::slice::from_ref(m), removable, removable.len() / 2, &options).order.len());
+        let ranked = members.iter().zip(&all).map(|(m, removable)| {
+            rank(std::slice::from_ref(m), &Quotas::of(removable, removable.len() / 2), &options).order.len()
+        });
         ranked.sum::<usize>()
     });
 }

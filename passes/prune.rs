@@ -18,7 +18,10 @@
 //! - `exclude=GLOB` leaves matching layers as they are (repeatable)
 //! - `by`, `representation`, `similarity`, `reading`, `one-at-a-time`, `keep`, `seed`: how filters are ranked
 //! - `multiple-of=N` keeps widths at multiples of N, `min-channels=N` keeps at least N
-//! - `dense=true` also cuts the hidden widths of dense layers (Gemm, MatMul), not of convolutions only
+//! - `dense=true` also cuts the hidden widths of dense layers (Gemm, MatMul) and of attention, not of convolutions only,
+//!   `dense=false` leaves them; by default (`auto`) they are cut where they are a twentieth or more of
+//!   the multiply-accumulates that could be cut: those of a transformer are, the classifier behind a convolutional
+//!   network, which the published method leaves as it is, seldom
 //!
 //! # Example
 //! `prune(ratio=0.5, layer="stem*=0.25", exclude=head, multiple-of=8)`
@@ -61,8 +64,34 @@ pub struct PruneOptions {
     pub multiple_of: usize,
     /// No layer keeps fewer channels.
     pub min_channels: usize,
-    /// Also cuts groups that consist of dense layers only.
-    pub dense: bool,
+    /// Whether groups that consist of dense layers only are cut.
+    pub dense: Dense,
+}
+
+/// Which groups without a convolution are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dense {
+    /// All of them, where together they have at least [`Dense::SHARE`] of the multiply-accumulates that could be cut;
+    /// otherwise none.
+    Auto,
+    Always,
+    Never,
+}
+
+impl Dense {
+    pub const ALL: &'static [Self] = &[Self::Auto, Self::Always, Self::Never];
+
+    /// Less than this is not worth a change to the layers that the published method leaves as they are.
+    pub const SHARE: f64 = 0.05;
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "true",
+            Self::Never => "false",
+        }
+    }
 }
 
 impl Default for PruneOptions {
@@ -74,7 +103,7 @@ impl Default for PruneOptions {
             importance: importance::Options::default(),
             multiple_of: 1,
             min_channels: 1,
-            dense: false,
+            dense: Dense::Auto,
         }
     }
 }
@@ -86,11 +115,12 @@ impl Pass for Prune {
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let (globs, worlds) = (Globs::new(model, &self.options)?, infer_all(model, &context.sizes));
-        let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source };
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
             let coupling = Coupling::new(model, worlds.clone(), &pins);
             let groups = groups(model, &coupling);
+            let dense = choose::cuts_dense(&coupling, &groups, self.options.dense);
+            let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source, dense };
             let choices = choose::choose(model, &coupling, &groups, &asked, attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
             match cut(model, &coupling, &removed, &context.source) {

@@ -5,7 +5,7 @@
 
 use secateur::importance::representation::Representatives;
 use secateur::importance::{
-    Criterion, Filters, Member, Options, Reading, Representation, Similarity, rank, similarity,
+    Criterion, Filters, Member, Options, Quotas, Reading, Representation, Similarity, rank, similarity,
 };
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ fn check(path: &Path) {
     let n = filters.filters;
     let member = Member { filters, classes: (0..n as u32).map(|i| vec![i]).collect() };
     let members = std::slice::from_ref(&member);
-    let run = |options: Options| rank(members, &vec![true; n], n, &options);
+    let run = |options: Options| rank(members, &Quotas::of(&vec![true; n], n), &options);
     let at = |key: &str| format!("{} {key}", path.file_stem().unwrap().to_string_lossy());
 
     // What does not go by the spatial representation.

@@ -1,6 +1,8 @@
 //! What must hold for any weights.
 
-use secateur::importance::{Criterion, Filters, Member, Options, Ranking, Reading, Representation, Similarity, rank};
+use secateur::importance::{
+    Criterion, Filters, Member, Options, Quotas, Ranking, Reading, Representation, Similarity, rank,
+};
 use std::borrow::Cow;
 
 /// Reproducible numbers in -1..1 without structure.
@@ -22,7 +24,7 @@ fn layer(data: Vec<f32>, filters: usize, taps: usize) -> Member<'static> {
 }
 
 fn run(members: &[Member], remove: usize, options: Options) -> Ranking {
-    rank(members, &vec![true; members[0].classes.len()], remove, &options)
+    rank(members, &Quotas::of(&vec![true; members[0].classes.len()], remove), &options)
 }
 
 /// Every criterion in every reading, one shot and one at a time.
@@ -227,8 +229,8 @@ fn members_with_and_without_taps_share_a_group() {
 #[test]
 fn empty_groups_have_empty_rankings() {
     for options in all_options() {
-        assert!(rank(&[], &[], 3, &options).order.is_empty());
-        let scores = rank(&[], &[true, true], 1, &options).scores;
+        assert!(rank(&[], &Quotas::of(&[], 3), &options).order.is_empty());
+        let scores = rank(&[], &Quotas::of(&[true, true], 1), &options).scores;
         assert!(scores.len() == 2 && scores.iter().all(|s| s.is_finite()), "{options:?}");
         let single = layer(noise(9, 15), 1, 9);
         assert_eq!(run(&[single], 1, options).order, [0], "{options:?}");

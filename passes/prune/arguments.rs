@@ -1,7 +1,7 @@
 //! The options of `prune`, by the names that the command line and pipelines share.
 
 use super::super::{ArgumentError, Arguments, Pass};
-use super::{Prune, PruneOptions};
+use super::{Dense, Prune, PruneOptions};
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
 
 /// Reads the options; what is not given has its default.
@@ -34,7 +34,7 @@ pub fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
         },
         multiple_of: a.value("multiple-of", "a number of channels, at least 1", AtLeastOne(default.multiple_of))?.0,
         min_channels: a.value("min-channels", "a number of channels, at least 1", AtLeastOne(default.min_channels))?.0,
-        dense: a.flag("dense")?,
+        dense: a.choice("dense", &names(Dense::ALL, Dense::name), default.dense)?,
     };
     Ok(Box::new(Prune { options }))
 }

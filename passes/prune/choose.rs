@@ -1,8 +1,8 @@
 //! Which classes of each group go.
 
-use super::{Globs, PruneOptions};
-use crate::analysis::{Atom, Coupling, Group, filters};
-use crate::importance::{self, Filters, Ranking};
+use super::{Dense, Globs, PruneOptions};
+use crate::analysis::{Atom, Cell, Coupling, Group, contraction, filters};
+use crate::importance::{self, Filters, Quotas, Ranking};
 use crate::ir::Model;
 use crate::onnx::SourceMap;
 use crate::onnx::tensor::Tensor;
@@ -39,6 +39,26 @@ pub(super) struct Asked<'a> {
     pub options: &'a PruneOptions,
     pub globs: &'a Globs,
     pub source: &'a SourceMap,
+    /// Whether groups without a convolution are cut.
+    pub dense: bool,
+}
+
+/// Whether groups without a convolution are cut, as the options say of these groups.
+pub(super) fn cuts_dense(coupling: &Coupling, groups: &[Group], dense: Dense) -> bool {
+    let macs = |group: &Group| -> u64 {
+        let of = |n| coupling.worlds[0].shapes.effect(n)?.as_ref().ok().and_then(contraction).map(|c| c.macs);
+        group.members.iter().filter_map(|m| of(m.node)).fold(0, u64::saturating_add)
+    };
+    match dense {
+        Dense::Always => true,
+        Dense::Never => false,
+        Dense::Auto => {
+            let free = || groups.iter().filter(|g| !g.classes.is_empty());
+            let all: u64 = free().map(macs).fold(0, u64::saturating_add);
+            let dense: u64 = free().filter(|g| !g.has_convolution()).map(macs).fold(0, u64::saturating_add);
+            dense as f64 >= Dense::SHARE * all as f64
+        }
+    }
 }
 
 /// Groups of more weights than this are ranked one group after the other, each by all threads.
@@ -102,7 +122,7 @@ fn choose_one(
     cutting: bool,
     scratch: &mut Vec<Vec<f32>>,
 ) -> Choice {
-    let Asked { options, globs, source } = *asked;
+    let Asked { options, globs, source, dense } = *asked;
     let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
     let kept = |id, node: Option<&String>, rule, text| Choice::left(id, VerdictKind::Kept, node.cloned(), rule, text);
     if group.classes.is_empty() {
@@ -116,14 +136,14 @@ fn choose_one(
         return kept(id, Some(label), "excluded", format!("'{label}' is excluded, and the group with it"));
     }
     let own = labels.iter().find_map(|l| globs.ratio(l));
-    if own.is_none() && !options.dense && !group.has_convolution() {
+    if own.is_none() && !dense && !group.has_convolution() {
         let text = "a dense layer; ask for it with --dense, or by name with --layer".to_owned();
         return kept(id, labels.first(), "dense-layer", text);
     }
     let ratio = own.unwrap_or(options.ratio);
     let n = group.classes.len();
-    let keep = if cutting { kept_count(group, coupling, ratio, options) } else { n };
-    if keep >= n {
+    let quotas = if cutting { quotas(group, coupling, ratio, options) } else { Quotas::of(&vec![true; n], 0) };
+    if quotas.total() == 0 {
         // Where most of a group is pinned, that is the reason, not the ratio.
         if let Some(pin) = group.pin.as_ref().filter(|_| group.pinned > n) {
             let text = format!("{} of its filters are pinned, {n} are left: {}", group.pinned, pin.text);
@@ -132,7 +152,7 @@ fn choose_one(
         let text = format!("ratio {ratio} of {n} channels, with the limits asked for, leaves them all");
         return kept(id, labels.first(), "ratio", text);
     }
-    match rank(model, coupling, group, n - keep, &options.importance, source, scratch) {
+    match rank(model, coupling, group, quotas, &options.importance, source, scratch) {
         Some((ranking, order)) => {
             let mut classes: Vec<(usize, Atom)> =
                 order.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
@@ -149,25 +169,56 @@ fn choose_one(
     }
 }
 
-/// How many classes stay: `ceil((1 - ratio) n)`, at least the minimum, and then as many more as widths that are
-/// multiples need.
-fn kept_count(group: &Group, coupling: &Coupling, ratio: f64, options: &PruneOptions) -> usize {
+/// How many classes go, of each cell and of those that are in none: of `n` all but `ceil((1 - ratio) n)`, less where a
+/// minimum or widths that are multiples need more. As many go from every cell of a family.
+fn quotas(group: &Group, coupling: &Coupling, ratio: f64, options: &PruneOptions) -> Quotas {
+    let mut numbers: BTreeMap<Option<Cell>, u32> = BTreeMap::new();
+    for class in &group.classes {
+        let next = numbers.len() as u32;
+        numbers.entry(class.cell).or_insert(next);
+    }
+    let bucket: Vec<u32> = group.classes.iter().map(|c| numbers[&c.cell]).collect();
+    let mut size = vec![0usize; numbers.len()];
+    bucket.iter().for_each(|&b| size[b as usize] += 1);
+    // The smallest cell of each family, whose share all others take; pinned channels make cells differ.
+    let mut smallest: BTreeMap<u32, usize> = BTreeMap::new();
+    for (cell, &b) in numbers.iter().filter_map(|(cell, b)| Some(((*cell)?, b))) {
+        let least = smallest.entry(cell.family).or_insert(usize::MAX);
+        *least = (*least).min(size[b as usize]);
+    }
+    // Of how many classes each bucket gives its share.
+    let mut base = vec![0usize; numbers.len()];
+    for (cell, &b) in &numbers {
+        base[b as usize] = cell.map_or(size[b as usize], |c| smallest[&c.family]);
+    }
     let n = group.classes.len();
     // (1 - 0.9) * 10 is a hair above 1 in binary.
-    let keep = ((1.0 - ratio) * n as f64 - 1e-9).ceil() as usize;
-    let mut keep = keep.max(options.min_channels).max(1);
-    let width = |keep: usize, m: usize| {
-        let source = &coupling.sources[group.members[m].source?];
-        // Classes have equally many filters of a member, or none, in all but odd graphs; the average is exact then.
-        let removable: usize = group.classes.iter().map(|c| c.filters[m].len()).sum();
-        Some(source.atoms.len() - removable + removable * keep / n)
-    };
-    let fits =
-        |keep: usize| (0..group.members.len()).filter_map(|m| width(keep, m)).all(|w| w % options.multiple_of == 0);
-    while keep < n && !fits(keep) {
-        keep += 1;
+    let kept = |n: usize| (((1.0 - ratio) * n as f64 - 1e-9).ceil() as usize).clamp(1, n);
+    let mut most: Vec<usize> = base.iter().map(|&n| n - kept(n)).collect();
+    let total = |most: &[usize]| most.iter().sum::<usize>();
+    let least = options.min_channels.clamp(1, n);
+    while total(&most) > 0 && (n - total(&most) < least || !fits_multiples(group, coupling, &bucket, &most, options)) {
+        // One less of the largest share, and of all that have to lose as many.
+        let largest = *most.iter().max().expect("a group that loses something has a bucket");
+        most.iter_mut().filter(|m| **m == largest).for_each(|m| *m -= 1);
     }
-    keep.min(n)
+    Quotas::new(bucket, most)
+}
+
+/// Whether every layer's width is a multiple after so many classes of each bucket have gone. Of the classes of a bucket
+/// all have equally many filters of a layer, in all but odd graphs; the average is exact then.
+fn fits_multiples(group: &Group, coupling: &Coupling, bucket: &[u32], most: &[usize], options: &PruneOptions) -> bool {
+    let width = |m: usize, source: usize| {
+        let mut filters = vec![(0usize, 0usize); most.len()];
+        for (class, &b) in group.classes.iter().zip(bucket) {
+            filters[b as usize].0 += class.filters[m].len();
+            filters[b as usize].1 += 1;
+        }
+        let gone: usize = filters.iter().zip(most).map(|(&(f, classes), &most)| f * most / classes.max(1)).sum();
+        coupling.sources[source].atoms.len() - gone
+    };
+    let sources = group.members.iter().enumerate().filter_map(|(m, member)| Some((m, member.source?)));
+    options.multiple_of == 1 || sources.map(|(m, s)| width(m, s)).all(|w| w % options.multiple_of == 0)
 }
 
 /// Ranks a group's classes. No layer may lose its last channel: classes that would do so are withheld and the rest is
@@ -176,7 +227,7 @@ fn rank(
     model: &Model,
     coupling: &Coupling,
     group: &Group,
-    remove: usize,
+    mut quotas: Quotas,
     options: &importance::Options,
     mapped: &SourceMap,
     scratch: &mut Vec<Vec<f32>>,
@@ -200,15 +251,14 @@ fn rank(
             classes: group.classes.iter().map(|c| c.filters[m].clone()).collect(),
         })
         .collect();
-    let mut removable = vec![true; group.classes.len()];
     loop {
-        let ranking = importance::rank(&members, &removable, remove, options);
+        let ranking = importance::rank(&members, &quotas, options);
         let mut left: Vec<usize> = members.iter().map(|m| m.filters.filters).collect();
         let mut withheld = false;
         for &c in &ranking.order {
             let loses = |m: usize| members[m].classes[c as usize].len();
             if (0..members.len()).any(|m| loses(m) > 0 && left[m] <= loses(m)) {
-                removable[c as usize] = false;
+                quotas.withhold(c as usize);
                 withheld = true;
                 break;
             }

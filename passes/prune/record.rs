@@ -2,7 +2,7 @@
 
 use super::PruneOptions;
 use super::choose::Choice;
-use crate::analysis::{Atom, Coupling, Group, cost};
+use crate::analysis::{Atom, Coupling, Group, Read, cost};
 use crate::analysis::{Origin, infer};
 use crate::cut::Cut;
 use crate::importance::Representation;
@@ -52,7 +52,7 @@ fn options_json(o: &PruneOptions) -> serde_json::Value {
         "keep": o.importance.keep_central.then_some("central"),
         "multiple-of": o.multiple_of,
         "min-channels": o.min_channels,
-        "dense": o.dense,
+        "dense": o.dense.name(),
         "seed": o.importance.seed,
     })
 }
@@ -115,14 +115,17 @@ fn ranges(positions: &[usize]) -> Vec<[usize; 2]> {
 /// What the masked original zeroes.
 fn reads(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>) -> Vec<ReadCut> {
     let mut out: Vec<ReadCut> = Vec::new();
-    for read in &coupling.reads {
-        let origin = Origin::Constant { value: read.value, axis: read.axis };
-        let Some(atoms) = coupling.atoms.get(origin) else { continue };
-        let gone: Vec<usize> =
-            atoms.enumerate().filter(|&(_, a)| removed.contains(&coupling.atoms.find(a))).map(|(i, _)| i).collect();
-        if !gone.is_empty() {
-            let (node, tensor) = (model.label(read.node), model.value(read.value).name().to_owned());
-            out.push(ReadCut { node, tensor, axis: read.axis, removed: gone });
+    for &Read { node, value, axis, blocks } in &coupling.reads {
+        let Some(atoms) = coupling.atoms.get(Origin::Constant { value, axis, blocks }) else { continue };
+        let goes: Vec<bool> = atoms.map(|a| removed.contains(&coupling.atoms.find(a))).collect();
+        let first = coupling.worlds[0].shapes.shape(value).and_then(|s| s.first()).copied().unwrap_or(0);
+        for (block, goes) in goes.chunks(goes.len() / blocks).enumerate() {
+            let removed: Vec<usize> = goes.iter().enumerate().filter(|(_, g)| **g).map(|(i, _)| i).collect();
+            if !removed.is_empty() {
+                let rows = (blocks > 1).then(|| [block * first / blocks, (block + 1) * first / blocks]);
+                let (node, tensor) = (model.label(node), model.value(value).name().to_owned());
+                out.push(ReadCut { node, tensor, axis, removed, rows });
+            }
         }
     }
     out

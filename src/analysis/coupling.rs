@@ -6,8 +6,10 @@
 //! Refuses: nothing; unknown operators pin what they touch.
 //! How: [`flow`](super) gives every node's output its label fields from those of its inputs, for each assignment of
 //! sizes; all joins go into one union-find, so that a class is valid under every assignment. Afterwards classes that
-//! spread over several axes of a tensor are merged until what is kept of it is a whole slice along one axis.
+//! spread over several axes of a tensor are merged until what is kept of it is a whole slice along one axis, or equally
+//! many positions of every row along the last.
 
+use super::balance::{Balance, Cells, resolve};
 use super::field::Field;
 use super::fixed::Fixed;
 use super::flow::Flow;
@@ -18,11 +20,13 @@ use crate::ops::Kind;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A contraction stops reading removed channels by these positions of a constant being set to zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Read {
     pub node: NodeId,
     pub value: ValueId,
     pub axis: usize,
+    /// Blocks along axis 0 of the constant that have positions of their own (1: none have).
+    pub blocks: usize,
 }
 
 /// A contraction that makes channels: its filters.
@@ -47,23 +51,52 @@ pub struct Coupling {
     pub worlds: Vec<World>,
     pub sources: Vec<Source>,
     pub reads: Vec<Read>,
+    /// Of which classes equally many have to go.
+    pub cells: Cells,
+    /// Constants of which each block along axis 0 loses positions of its own along another axis.
+    pub blocked: BTreeMap<ValueId, Blocked>,
+    /// Demands of contractions; those of tensors follow from their labels.
+    pub(super) balances: Vec<Balance>,
     /// By value: computed from constants alone.
     pub constant: Vec<bool>,
     /// By value: a small tensor that is the same for every input and every size of the symbolic dimensions.
     pub fixed: Vec<bool>,
-    known_reads: HashSet<(NodeId, ValueId, usize)>,
+    known_reads: HashSet<Read>,
     known_sources: HashSet<(NodeId, usize)>,
+}
+
+/// How a constant is seen whose blocks lose positions of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocked {
+    pub axis: usize,
+    pub blocks: usize,
 }
 
 /// What stays of one axis of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     extent: usize,
-    /// Positions that go, ascending. Few axes lose any, and extents in space may be large.
-    gone: Vec<usize>,
+    /// Positions that go, ascending, in each row along the axis: one row where all lose the same. Few axes lose any,
+    /// and extents in space may be large.
+    gone: Vec<Vec<usize>>,
 }
 
 impl Kept {
+    fn whole(extent: usize) -> Self {
+        Self { extent, gone: vec![Vec::new()] }
+    }
+
+    /// From flags of what goes, row by row. `None` where the rows do not lose equally many.
+    fn of_rows<'a>(extent: usize, rows: impl Iterator<Item = &'a [bool]>) -> Option<Self> {
+        let gone = |row: &[bool]| row.iter().enumerate().filter(|(_, g)| **g).map(|(i, _)| i).collect::<Vec<_>>();
+        let mut rows: Vec<Vec<usize>> = rows.map(gone).collect();
+        let count = rows.first()?.len();
+        if rows.iter().all(|r| *r == rows[0]) {
+            rows.truncate(1);
+        }
+        rows.iter().all(|r| r.len() == count).then_some(Self { extent, gone: rows })
+    }
+
     /// Positions before the cut.
     pub fn extent(&self) -> usize {
         self.extent
@@ -71,21 +104,27 @@ impl Kept {
 
     /// Positions after it.
     pub fn count(&self) -> usize {
-        self.extent - self.gone.len()
+        self.extent - self.gone[0].len()
     }
 
     /// Whether any position goes.
     pub fn loses(&self) -> bool {
-        !self.gone.is_empty()
+        !self.gone[0].is_empty()
     }
 
-    pub fn stays(&self, position: usize) -> bool {
-        self.gone.binary_search(&position).is_err()
+    /// Whether a position stays. `None` where the rows along the axis differ.
+    pub fn stays(&self, position: usize) -> Option<bool> {
+        self.same(|gone| gone.binary_search(&position).is_err())
     }
 
-    /// How many positions before this one stay.
-    pub fn before(&self, position: usize) -> usize {
-        position - self.gone.partition_point(|&g| g < position)
+    /// How many positions before this one stay. `None` where the rows along the axis differ.
+    pub fn before(&self, position: usize) -> Option<usize> {
+        self.same(|gone| position - gone.partition_point(|&g| g < position))
+    }
+
+    fn same<T: PartialEq>(&self, f: impl Fn(&[usize]) -> T) -> Option<T> {
+        let first = f(&self.gone[0]);
+        self.gone.iter().all(|row| f(row) == first).then_some(first)
     }
 }
 
@@ -111,6 +150,9 @@ impl Coupling {
             worlds: Vec::new(),
             sources: Vec::new(),
             reads: Vec::new(),
+            cells: Cells::new(),
+            blocked: BTreeMap::new(),
+            balances: Vec::new(),
             constant: constants(model),
             fixed: vec![false; model.value_count()],
             known_reads: HashSet::new(),
@@ -135,10 +177,13 @@ impl Coupling {
         coupling
     }
 
-    /// Merges classes until every field, seen through the classes, varies along one axis.
+    /// Merges classes until every field, seen through the classes, varies along one axis, or along several of which
+    /// the last loses equally many positions in every row.
     fn boxes(&mut self, model: &Model) {
         let makers = makers(model);
         loop {
+            let mut balances = self.balances.clone();
+            let mut known: BTreeSet<Vec<Vec<Atom>>> = BTreeSet::new();
             let mut changed = false;
             for world in &self.worlds {
                 let values = world.fields.iter().enumerate().filter_map(|(v, fields)| {
@@ -156,6 +201,14 @@ impl Coupling {
                     // The only policy: the axis with most positions keeps its freedom, the first of equals.
                     let best = seen.axes.iter().copied().max_by_key(|&a| (shape[a], std::cmp::Reverse(a)));
                     let best = best.expect("two axes at least");
+                    if seen.is_ragged(shape) {
+                        let rows = seen.rows(shape);
+                        if known.insert(rows.clone()) {
+                            let text = format!("every row along axis {best} of {shape:?} keeps equally many channels");
+                            balances.push(Balance { node, text, rows });
+                        }
+                        continue;
+                    }
                     let text = format!(
                         "channels spread over axes {:?} of {shape:?} go as whole slices of axis {best}",
                         seen.axes
@@ -169,46 +222,72 @@ impl Coupling {
                     changed = true;
                 }
             }
-            if !changed {
-                return;
+            if changed {
+                continue;
+            }
+            match resolve(&self.atoms, &balances) {
+                Ok(cells) => {
+                    self.cells = cells;
+                    return;
+                }
+                Err(failing) => failing.into_iter().for_each(|k| self.same_in_every_row(&balances[k])),
             }
         }
     }
 
-    /// For each axis of a value which positions stay when the given classes (by representative) go.
+    /// Where the rows of a balance cannot choose for themselves, the same positions go in all of them.
+    fn same_in_every_row(&mut self, balance: &Balance) {
+        let text = format!("{}, and they cannot differ from row to row", balance.text);
+        let reason = self.atoms.reason(balance.node, "whole-slices", text);
+        for pair in balance.rows.windows(2) {
+            for (&a, &b) in pair[0].iter().zip(&pair[1]) {
+                self.atoms.join(a, b, reason);
+            }
+        }
+    }
+
+    /// For each axis of a value what stays when the given classes (by representative) go. `None` where that is not a
+    /// tensor: slices of several axes, or rows that lose different numbers.
     pub fn kept(&self, world: usize, value: ValueId, removed: &BTreeSet<Atom>) -> Option<Vec<Kept>> {
         let world = &self.worlds[world];
         let shape = world.shapes.shape(value)?;
-        let mut kept: Vec<Kept> = shape.iter().map(|&extent| Kept { extent, gone: Vec::new() }).collect();
+        let mut kept: Vec<Kept> = shape.iter().map(|&extent| Kept::whole(extent)).collect();
+        let goes = |a: Atom| removed.contains(&self.atoms.find(a));
         for field in &world.fields[value.index()] {
-            let gone: Vec<Atom> =
-                field.atoms.iter().map(|&a| Atom::from(removed.contains(&self.atoms.find(a)))).collect();
+            let gone: Vec<Atom> = field.atoms.iter().map(|&a| Atom::from(goes(a))).collect();
             if gone.iter().all(|&g| g == 0) {
                 continue;
             }
             let seen = Field { axes: field.axes.clone(), atoms: gone }.squeezed(shape);
-            match seen.axes[..] {
-                [] => kept[field.axes[0]].gone = (0..shape[field.axes[0]]).collect(),
-                [axis] => {
-                    // Fields of one tensor vary along axes of their own, so no other has been here.
-                    let gone = seen.atoms.iter().enumerate().filter(|(_, g)| **g == 1);
-                    kept[axis].gone = gone.map(|(i, _)| i).collect();
-                }
-                // Boxes leave no class that is not a union of whole slices.
-                _ => return None,
-            }
+            // Fields of one tensor vary along axes of their own, so no other has been here.
+            let axis = *seen.axes.last().unwrap_or(&field.axes[0]);
+            let flags: Vec<bool> = match seen.axes[..] {
+                [] => vec![true; shape[axis]],
+                _ => seen.atoms.iter().map(|&g| g == 1).collect(),
+            };
+            kept[axis] = Kept::of_rows(shape[axis], flags.chunks(shape[axis]))?;
+        }
+        if let Some(&Blocked { axis, blocks }) = self.blocked.get(&value)
+            && let Some(atoms) = self.atoms.get(Origin::Constant { value, axis, blocks })
+        {
+            let flags: Vec<bool> = atoms.map(goes).collect();
+            kept[axis] = Kept::of_rows(shape[axis], flags.chunks(shape[axis]))?;
         }
         Some(kept)
     }
 
     /// Every class that touches a value, pinned ones left out.
     pub fn classes_of(&self, value: ValueId) -> BTreeSet<Atom> {
-        let fields = self.worlds.iter().flat_map(|w| &w.fields[value.index()]);
-        fields.flat_map(|f| &f.atoms).map(|&a| self.atoms.find(a)).filter(|&r| r != PINNED).collect()
+        let fields = self.worlds.iter().flat_map(|w| &w.fields[value.index()]).flat_map(|f| f.atoms.iter().copied());
+        let blocked = self
+            .blocked
+            .get(&value)
+            .and_then(|&Blocked { axis, blocks }| self.atoms.get(Origin::Constant { value, axis, blocks }));
+        fields.chain(blocked.into_iter().flatten()).map(|a| self.atoms.find(a)).filter(|&r| r != PINNED).collect()
     }
 
     pub(super) fn add_read(&mut self, read: Read) {
-        if self.known_reads.insert((read.node, read.value, read.axis)) {
+        if self.known_reads.insert(read.clone()) {
             self.reads.push(read);
         }
     }
@@ -223,8 +302,10 @@ impl Coupling {
     /// Atoms of all axes of a constant: fields along every axis with more than one position.
     pub(super) fn leaf_fields(&mut self, value: ValueId, shape: &[usize]) -> Vec<Field> {
         let axes = (0..shape.len()).filter(|&a| shape[a] > 1);
-        axes.map(|axis| Field::along(axis, self.atoms.of(Origin::Constant { value, axis }, shape[axis]).collect()))
-            .collect()
+        axes.map(|axis| {
+            Field::along(axis, self.atoms.of(Origin::Constant { value, axis, blocks: 1 }, shape[axis]).collect())
+        })
+        .collect()
     }
 }
 

@@ -72,7 +72,13 @@ fn chain(model: &Model, coupling: &Coupling, from: Atom, to: Atom) -> Vec<Link> 
 fn place(model: &Model, coupling: &Coupling, atom: Atom) -> String {
     match coupling.atoms.origin(atom) {
         None => "pinned".to_owned(),
-        Some((Origin::Constant { value, axis }, i)) => format!("{} axis {axis} [{i}]", model.value(value).name()),
+        Some((Origin::Constant { value, axis, blocks: 1 }, i)) => {
+            format!("{} axis {axis} [{i}]", model.value(value).name())
+        }
+        Some((origin @ Origin::Constant { value, axis, blocks }, i)) => {
+            let extent = coupling.atoms.get(origin).map_or(1, |atoms| atoms.len() / blocks);
+            format!("{} axis {axis} [{}] of block {}", model.value(value).name(), i % extent, i / extent)
+        }
         Some((Origin::Padding { node, axis, .. }, i)) => format!("padding of {} axis {axis} [{i}]", model.label(node)),
     }
 }

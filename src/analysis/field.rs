@@ -25,6 +25,21 @@ impl Field {
         self.axes.contains(&axis)
     }
 
+    /// Whether each row along the last of several axes may keep positions of its own, equally many in all: where that
+    /// axis has the most positions. In row-major order what a row keeps then stays side by side, whatever is split or
+    /// merged; along any other axis it would not.
+    pub fn is_ragged(&self, shape: &[usize]) -> bool {
+        self.axes
+            .split_last()
+            .is_some_and(|(&last, rows)| !rows.is_empty() && rows.iter().all(|&a| shape[a] < shape[last]))
+    }
+
+    /// The atoms of each row along the last axis.
+    pub fn rows(&self, shape: &[usize]) -> Vec<Vec<Atom>> {
+        let last = self.axes.last().map_or(1, |&a| shape[a]);
+        self.atoms.chunks(last.max(1)).map(<[Atom]>::to_vec).collect()
+    }
+
     /// Extents of its own axes in a tensor of the given shape.
     pub fn extents(&self, shape: &[usize]) -> Vec<usize> {
         self.axes.iter().map(|&a| shape[a]).collect()

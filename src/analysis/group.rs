@@ -3,6 +3,7 @@
 //! Guarantees: every contraction with filters is a member of exactly one group, and every group has a verdict; what
 //! pins a group is named by node, rule and reason.
 
+use super::balance::{Cell, lowest};
 use super::coupling::{Coupling, Source};
 use super::infer::Shapes;
 use super::label::{Atom, PINNED};
@@ -17,6 +18,8 @@ pub struct Class {
     pub root: Atom,
     /// For each member of the group the positions of the class's filters.
     pub filters: Vec<Vec<u32>>,
+    /// Of each cell of a family as many classes have to go; `None` for a class that goes by itself.
+    pub cell: Option<Cell>,
 }
 
 /// One contraction of a group.
@@ -63,14 +66,18 @@ impl Group {
 pub fn groups(model: &Model, coupling: &Coupling) -> Vec<Group> {
     let atoms = &coupling.atoms;
     let pins = atoms.pin_reasons();
-    // Sources that share a removable class are in one group.
+    // Sources that share a removable class, or a family whose cells lose equally many, are in one group.
     let mut group_of: Vec<usize> = (0..coupling.sources.len()).collect();
     let mut first: BTreeMap<Atom, usize> = BTreeMap::new();
+    let mut first_of_family: BTreeMap<u32, usize> = BTreeMap::new();
     for (i, source) in coupling.sources.iter().enumerate() {
         for root in roots(coupling, source).into_iter().filter(|&r| r != PINNED) {
-            let j = *first.entry(root).or_insert(i);
-            let (a, b) = (lowest(&mut group_of, i), lowest(&mut group_of, j));
-            group_of[a.max(b)] = a.min(b);
+            let with = *first.entry(root).or_insert(i);
+            let family = coupling.cells.get(&root).map(|c| *first_of_family.entry(c.family).or_insert(i));
+            for j in [with].into_iter().chain(family) {
+                let (a, b) = (lowest(&mut group_of, i), lowest(&mut group_of, j));
+                group_of[a.max(b)] = a.min(b);
+            }
         }
     }
     let group_of: Vec<usize> = (0..group_of.len()).map(|i| lowest(&mut group_of, i)).collect();
@@ -94,7 +101,7 @@ pub fn groups(model: &Model, coupling: &Coupling) -> Vec<Group> {
                 }
                 let class = classes.entry(root).or_insert_with(|| {
                     order.push(root);
-                    Class { root, filters: vec![Vec::new(); sources.len()] }
+                    Class { root, filters: vec![Vec::new(); sources.len()], cell: coupling.cells.get(&root).copied() }
                 });
                 class.filters[m].push(filter as u32);
             }
@@ -118,15 +125,6 @@ pub fn groups(model: &Model, coupling: &Coupling) -> Vec<Group> {
     let position: BTreeMap<NodeId, usize> = model.walk().into_iter().enumerate().map(|(i, n)| (n, i)).collect();
     out.sort_by_key(|g| g.members.first().map(|m| position[&m.node]));
     out
-}
-
-/// The first source of a group; shortens the way there.
-fn lowest(group_of: &mut [usize], mut i: usize) -> usize {
-    while group_of[i] != i {
-        group_of[i] = group_of[group_of[i]];
-        i = group_of[i];
-    }
-    i
 }
 
 fn roots(coupling: &Coupling, source: &Source) -> BTreeSet<Atom> {

@@ -16,8 +16,9 @@ pub const PINNED: Atom = 0;
 /// What an atom stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Positions along an axis of a constant.
-    Constant { value: ValueId, axis: usize },
+    /// Positions along an axis of a constant; with `blocks` > 1 those of each of so many equal blocks along axis 0
+    /// apart, the first block's first: the weight of a grouped convolution, whose groups keep channels of their own.
+    Constant { value: ValueId, axis: usize, blocks: usize },
     /// Channels that a padding node adds along an axis, those before the data first.
     Padding { node: NodeId, axis: usize, before: usize, after: usize },
 }

@@ -7,6 +7,7 @@
 //! constants through every node and joins what has to go together; [`groups`] collects classes by the layers whose
 //! filters they are; [`explain()`] walks the joins.
 
+mod balance;
 mod cost;
 mod coupling;
 mod explain;
@@ -20,6 +21,7 @@ mod size;
 mod validate;
 mod weight;
 
+pub use balance::{Cell, Cells};
 pub use cost::{Cost, cost, node_costs};
 pub use coupling::{Coupling, Kept, Read, Source};
 pub use explain::{Explanation, Link, explain};

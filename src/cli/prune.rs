@@ -8,7 +8,7 @@ use super::source::{Loaded, load};
 use super::target::Targets;
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
 use crate::passes::Pipeline;
-use crate::passes::prune::{Prune, PruneOptions};
+use crate::passes::prune::{Dense, Prune, PruneOptions};
 use crate::verify;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use globset::Glob;
@@ -68,9 +68,10 @@ struct Choice {
     /// Keep at least N channels of every layer
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     min_channels: usize,
-    /// Also cut groups that consist of dense layers only
-    #[arg(long)]
-    dense: bool,
+    /// Cut groups that consist of dense layers only; auto: where they are 5 % or more of the MACs that could be cut
+    #[arg(long, value_name = "WHEN", default_value = "auto", default_missing_value = "true", num_args = 0..=1,
+          require_equals = true, value_parser = dense())]
+    dense: Dense,
     /// Seed of --by random, and of the inputs that verification runs on
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -150,6 +151,11 @@ fn layer(text: &str) -> Result<(String, f64), String> {
 
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number of at least 1 is expected".to_owned())
+}
+
+fn dense() -> impl TypedValueParser<Value = Dense> {
+    PossibleValuesParser::new(Dense::ALL.iter().map(|d| d.name()))
+        .map(|text| *Dense::ALL.iter().find(|d| d.name() == text).expect("one of the names"))
 }
 
 /// A choice by its name; the help lists them all.

@@ -89,23 +89,42 @@ fn compare(
 
 /// A number that is computed from a shape and then multiplied into the data must not change with the shape.
 fn computed_operand(old: &Model, coupling: &Coupling, before: &Shapes, after: &Shapes, n: NodeId) -> Option<String> {
-    let Some(Ok(effect)) = before.effect(n) else { return None };
-    if !matches!(effect.action, Action::Map(_) | Action::Contract(_)) {
-        return None;
-    }
+    let (_, v) = changed_operands(old, coupling, before, after, n).next()?;
+    Some(format!("'{}' is computed from a shape that the cut changes", old.value(v).name()))
+}
+
+/// Inputs of a node on data, by number, that are computed from shapes and have come out otherwise.
+fn changed_operands<'a>(
+    old: &'a Model,
+    coupling: &'a Coupling,
+    before: &'a Shapes,
+    after: &'a Shapes,
+    n: NodeId,
+) -> impl Iterator<Item = (usize, ValueId)> + 'a {
+    let on_data = matches!(before.effect(n), Some(Ok(e)) if matches!(e.action, Action::Map(_) | Action::Contract(_)));
     let inputs = old.node(n).inputs();
-    let known = |v: ValueId, s: &Shapes| s.fact(v).and_then(|f| f.value.clone());
-    if inputs.iter().flatten().all(|&v| known(v, before).is_some()) {
-        return None;
-    }
-    for &v in inputs.iter().flatten().filter(|v| !coupling.constant[v.index()]) {
-        if let Some(value) = known(v, before)
-            && known(v, after).as_ref() != Some(&value)
-        {
-            return Some(format!("'{}' is computed from a shape that the cut changes", old.value(v).name()));
+    let known = |v: ValueId, s: &'a Shapes| s.fact(v).and_then(|f| f.value.as_ref());
+    let computing = inputs.iter().flatten().all(|&v| known(v, before).is_some());
+    let inputs = inputs.iter().enumerate().filter_map(|(i, v)| Some((i, (*v)?)));
+    inputs.filter(move |&(_, v)| {
+        let was = known(v, before).filter(|_| on_data && !computing && !coupling.constant[v.index()]);
+        was.is_some() && known(v, after) != was
+    })
+}
+
+/// Numbers that are computed from shapes and taken into the data (a scale of 1 over the root of a width, say) stay what
+/// they were: each becomes a constant, where it is the same for every size of the symbolic dimensions.
+pub(super) fn freeze(old: &Model, coupling: &Coupling, new: &mut Model) {
+    let before = &coupling.worlds[0].shapes;
+    let after = infer(new, before.sizes.clone());
+    for n in old.walk() {
+        let changed: Vec<(usize, ValueId)> = changed_operands(old, coupling, before, &after, n).collect();
+        for (i, v) in changed.into_iter().filter(|&(_, v)| coupling.fixed[v.index()]) {
+            let Some(was) = before.fact(v).and_then(|f| f.value.clone()) else { continue };
+            let own = new.add_initializer(old.node(n).graph(), old.value(v).name(), &was);
+            new.set_input(n, i, Some(own));
         }
     }
-    None
 }
 
 /// Removed classes that touch a node, or else the nearest nodes before it.

@@ -56,44 +56,56 @@ pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, source:
             });
         };
         written.push((value, tensor));
-        for (axis, (size, kept)) in &kept[&value] {
-            tensors.push(TensorCut { name: name.to_owned(), axis: *axis, size: *size, kept: kept.clone() });
+        for (&axis, AxisCut { size, kept }) in &kept[&value] {
+            let (kept, kept_by_block) = match &kept[..] {
+                [all] => (all.clone(), Vec::new()),
+                blocks => (Vec::new(), blocks.to_vec()),
+            };
+            tensors.push(TensorCut { name: name.to_owned(), axis, size: *size, kept, kept_by_block });
         }
     }
     new.set_constants(&written);
     tensors.sort_by(|a, b| (&a.name, a.axis).cmp(&(&b.name, b.axis)));
     narrow::narrow(model, coupling, removed, &mut new)?;
     check::declare(model, coupling, removed, &mut new)?;
+    check::freeze(model, coupling, &mut new);
     check::check(model, coupling, removed, &new)?;
     Ok(Cut { model: new, tensors })
 }
 
-/// Constants that lose something: for each axis its extent and what stays.
-type KeptByConstant = BTreeMap<ValueId, BTreeMap<usize, (usize, Vec<usize>)>>;
+/// What stays of an axis of a constant: in each of equal blocks along axis 0, one block where all keep the same.
+struct AxisCut {
+    size: usize,
+    kept: Vec<Vec<usize>>,
+}
+
+/// Constants that lose something, by axis.
+type KeptByConstant = BTreeMap<ValueId, BTreeMap<usize, AxisCut>>;
 
 fn kept_by_constant(coupling: &Coupling, removed: &BTreeSet<Atom>) -> KeptByConstant {
     let mut out = KeptByConstant::new();
     for (origin, range) in coupling.atoms.origins() {
-        let Origin::Constant { value, axis } = origin else { continue };
-        let size = range.len();
-        let kept: Vec<usize> =
-            range.enumerate().filter(|&(_, a)| !removed.contains(&coupling.atoms.find(a))).map(|(i, _)| i).collect();
-        if kept.len() < size {
-            out.entry(value).or_default().insert(axis, (size, kept));
+        let Origin::Constant { value, axis, blocks } = origin else { continue };
+        let size = range.len() / blocks;
+        let stays: Vec<bool> = range.map(|a| !removed.contains(&coupling.atoms.find(a))).collect();
+        if stays.iter().all(|&s| s) {
+            continue;
         }
+        let kept = |block: &[bool]| block.iter().enumerate().filter(|(_, s)| **s).map(|(i, _)| i).collect();
+        let kept = stays.chunks(size).map(kept).collect();
+        out.entry(value).or_default().insert(axis, AxisCut { size, kept });
     }
     out
 }
 
-fn slice(
-    model: &Model,
-    value: ValueId,
-    axes: &BTreeMap<usize, (usize, Vec<usize>)>,
-    source: &SourceMap,
-) -> Option<Tensor> {
+fn slice(model: &Model, value: ValueId, axes: &BTreeMap<usize, AxisCut>, source: &SourceMap) -> Option<Tensor> {
     let tensor = Tensor::from_proto(model.constant(value)?).ok()?;
-    let axes: Vec<(usize, &[usize])> = axes.iter().map(|(&axis, (_, kept))| (axis, &kept[..])).collect();
-    let sliced = tensor.take_all(&axes);
+    let whole: Vec<(usize, &[usize])> =
+        axes.iter().filter(|(_, cut)| cut.kept.len() == 1).map(|(&axis, cut)| (axis, &cut.kept[0][..])).collect();
+    let mut sliced = tensor.take_all(&whole)?;
+    for (&axis, cut) in axes.iter().filter(|(_, cut)| cut.kept.len() > 1) {
+        sliced = sliced.take_by_block(axis, &cut.kept)?;
+    }
     source.release_bytes(tensor.data());
-    sliced
+    Some(sliced)
 }

@@ -175,11 +175,11 @@ impl Cutter<'_> {
             let extent = kept.extent() as i64;
             let moved = |p: i64| {
                 let at = if p < 0 { p.saturating_add(extent) } else { p }.clamp(0, extent) as usize;
-                kept.before(at) as i64
+                kept.before(at).map(|before| before as i64).ok_or_else(rows_differ)
             };
-            starts[j] = Some(moved(bounds.starts[j]));
+            starts[j] = Some(moved(bounds.starts[j])?);
             // An open end stays open.
-            ends[j] = (bounds.ends[j] < extent).then(|| moved(bounds.ends[j]));
+            ends[j] = (bounds.ends[j] < extent).then(|| moved(bounds.ends[j])).transpose()?;
         }
         if self.version < 10 {
             let filled = |old: &[i64], new: &[Option<i64>]| old.iter().zip(new).map(|(o, n)| n.unwrap_or(*o)).collect();
@@ -205,8 +205,12 @@ impl Cutter<'_> {
         };
         let indices = self.with_call(|c| c.known(1)).map_err(|e| e.to_string())?;
         let extent = kept.extent() as i64;
-        let old = indices.iter().map(|&i| (if i < 0 { i + extent } else { i }) as usize);
-        let moved: Vec<i64> = old.filter(|&i| kept.stays(i)).map(|i| kept.before(i) as i64).collect();
+        let mut moved: Vec<i64> = Vec::new();
+        for &i in &indices {
+            let i = (if i < 0 { i + extent } else { i }) as usize;
+            let (stays, before) = kept.stays(i).zip(kept.before(i)).ok_or_else(rows_differ)?;
+            moved.extend(stays.then_some(before as i64));
+        }
         if self.shape(Some(v)).len() != 1 && moved.len() != indices.len() {
             return Err("a position that is gathered on its own would be removed".to_owned());
         }
@@ -258,6 +262,10 @@ impl Cutter<'_> {
         patch::patch(new, self.coupling, self.node, 1, &old, &change);
         Ok(())
     }
+}
+
+fn rows_differ() -> String {
+    "each row keeps channels of its own, and they are picked by position".to_owned()
 }
 
 fn count(kept: &[bool]) -> usize {

@@ -25,6 +25,7 @@ pub mod similarity;
 pub use options::{Criterion, Options, ParseNameError, Reading, Representation, Similarity};
 
 use gram::Matrix;
+pub use order::Quotas;
 use order::Ties;
 use representation::Representatives;
 use std::borrow::Cow;
@@ -90,8 +91,8 @@ pub struct Ranking {
 
 /// Ranks the classes of a coupled group (one layer is a group with one member) by how dispensable they are.
 ///
-/// `removable[i]` says whether class `i` may go; the others still take part in the graph. `remove` classes are put in
-/// order, one shot or one at a time as [`Options::one_at_a_time`] says. With one member and one filter a class this is
+/// `quotas` say how many may go, and of which; the others still take part in the graph. As many are put in order, one
+/// shot or one at a time as [`Options::one_at_a_time`] says. With one member and one filter a class this is
 /// the published procedure; [`similarity`] and [`baseline`] say how several members and filters are combined.
 ///
 /// Cost for `n` classes of `d` weights: norms, random and signed one-shot degree `O(n d)`; all else first builds an
@@ -101,18 +102,18 @@ pub struct Ranking {
 /// a few hundred classes.
 ///
 /// # Panics
-/// If the length of a member's `data` is not `filters * in_channels * taps`, its `classes` or `removable` differ in
+/// If the length of a member's `data` is not `filters * in_channels * taps`, its `classes` and the quotas differ in
 /// length, or a class names a filter that does not exist.
-pub fn rank(members: &[Member<'_>], removable: &[bool], remove: usize, options: &Options) -> Ranking {
-    check(members, removable.len());
+pub fn rank(members: &[Member<'_>], quotas: &Quotas, options: &Options) -> Ranking {
+    check(members, quotas.classes());
     let sign = if options.keep_central { -1.0 } else { 1.0 };
-    let graph = Graph::new(members, removable.len(), options);
+    let graph = Graph::new(members, quotas.classes(), options);
     let scores: Vec<f64> = graph.scores().into_iter().map(|s| s * sign + 0.0).collect();
     let ties = options.criterion.ties();
     let order = if options.one_at_a_time {
-        graph.one_at_a_time(&scores, removable, remove, sign, ties)
+        graph.one_at_a_time(&scores, quotas, sign, ties)
     } else {
-        order::one_shot(&scores, removable, remove, ties)
+        order::one_shot(&scores, quotas, ties)
     };
     let (representation, reason) = graph.account();
     Ranking { scores, order, representation, reason }
@@ -195,22 +196,22 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn one_at_a_time(&self, scores: &[f64], removable: &[bool], remove: usize, sign: f64, ties: Ties) -> Vec<u32> {
+    fn one_at_a_time(&self, scores: &[f64], quotas: &Quotas, sign: f64, ties: Ties) -> Vec<u32> {
         match self.options.criterion {
             // A sum over the neighbours loses the term of the one that went.
             Criterion::Degree => {
                 let weights = self.similarity(self.options.similarity);
-                order::subtracting(scores, removable, remove, ties, |gone, other| sign * weights.row(gone)[other])
+                order::subtracting(scores, quotas, ties, |gone, other| sign * weights.row(gone)[other])
             }
             Criterion::Fpgm => {
                 let distances = baseline::distances(self.members, self.classes);
-                order::subtracting(scores, removable, remove, ties, |gone, other| -sign * distances.row(gone)[other])
+                order::subtracting(scores, quotas, ties, |gone, other| -sign * distances.row(gone)[other])
             }
             // Without neighbours there is nothing to update.
-            Criterion::L1 | Criterion::L2 | Criterion::Random => order::one_shot(scores, removable, remove, ties),
+            Criterion::L1 | Criterion::L2 | Criterion::Random => order::one_shot(scores, quotas, ties),
             Criterion::Betweenness | Criterion::Closeness | Criterion::Eigenvector => {
                 let mut weights = self.similarity(Similarity::Absolute);
-                order::recomputing(scores, removable, remove, ties, |gone| {
+                order::recomputing(scores, quotas, ties, |gone| {
                     weights = weights.without(gone);
                     self.centrality(&weights).into_iter().map(|s| s * sign).collect()
                 })

@@ -223,15 +223,19 @@ impl Tensor {
 
     /// The same tensor with the slices at `positions` along `axis` set to zero. `None` for elements smaller than a
     /// byte or a position outside the axis.
-    pub fn zeroed(&self, axis: usize, positions: &[usize]) -> Option<Self> {
+    pub fn zeroed(&self, axis: usize, positions: &[usize], rows: Option<[usize; 2]>) -> Option<Self> {
         let bits = bits_per_element(self.dtype)?;
-        let extent = *self.shape.get(axis)?;
-        if bits < 8 || positions.iter().any(|&p| p >= extent) {
+        let (extent, first) = (*self.shape.get(axis)?, *self.shape.first()?);
+        let [low, high] = rows.unwrap_or([0, first]);
+        if bits < 8 || positions.iter().any(|&p| p >= extent) || low > high || high > first {
             return None;
         }
         let run = self.shape[axis + 1..].iter().product::<usize>() * bits / 8;
         let mut data = self.data.to_vec();
-        for block in data.chunks_mut((extent * run).max(1)) {
+        let row = data.len() / first.max(1);
+        // Along axis 0 itself the positions are the rows.
+        let part = if axis == 0 { &mut data[..] } else { &mut data[low * row..high * row] };
+        for block in part.chunks_mut((extent * run).max(1)) {
             for &p in positions {
                 block[p * run..(p + 1) * run].fill(0);
             }
@@ -304,6 +308,24 @@ impl Tensor {
         let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         let mut data = Vec::with_capacity(elements.checked_mul(bits / 8)?);
         gather(&self.data, &self.shape, 0, bits / 8, axes, &mut data);
+        Self::new(self.dtype, shape, data.into())
+    }
+
+    /// Each of equal blocks along axis 0 keeps positions of its own along another axis, equally many. `None` where the
+    /// blocks do not come out even.
+    pub fn take_by_block(&self, axis: usize, kept: &[Vec<usize>]) -> Option<Self> {
+        let (blocks, count) = (kept.len(), kept.first()?.len());
+        let rows = *self.shape.first()?;
+        if axis == 0 || !rows.is_multiple_of(blocks) || kept.iter().any(|k| k.len() != count) {
+            return None;
+        }
+        let mut shape = self.shape.clone();
+        *shape.get_mut(axis)? = count;
+        let mut data = Vec::new();
+        for (block, kept) in kept.iter().enumerate() {
+            let own: Vec<usize> = (block * rows / blocks..(block + 1) * rows / blocks).collect();
+            data.extend_from_slice(self.take_all(&[(0, &own), (axis, kept)])?.data());
+        }
         Self::new(self.dtype, shape, data.into())
     }
 }

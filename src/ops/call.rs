@@ -88,10 +88,25 @@ pub struct Contraction {
     /// Axes that lose their freedom where channels are spread over one of them and another axis: all positions
     /// along it then go or stay together.
     pub fold: Vec<char>,
+    /// What each group of a grouped convolution may choose for itself.
+    pub groups: Option<Groups>,
     /// Multiply-accumulate operations of one execution.
     pub macs: u64,
     /// Layer kind for reports and defaults.
     pub kind: Kind,
+}
+
+/// Groups that keep channels of their own: equally many in each. The weight states one axis for all groups, so that
+/// every block of its rows has other channels there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    pub count: usize,
+    /// Which operand the weight is, and its axis that all groups share.
+    pub weight: usize,
+    pub axis: usize,
+    /// The letter of that axis, and that of the groups.
+    pub letter: char,
+    pub group: char,
 }
 
 /// An operand or the output, seen under another shape, with a letter for each axis.

@@ -1,6 +1,6 @@
 //! Sums of products: convolutions, matrix products, recurrent cells.
 
-use super::call::{Action, Call, Contraction, Effect, Fact, Kind, Operand, Refusal, View};
+use super::call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View};
 use super::layout::broadcast;
 use super::map::windows;
 
@@ -70,11 +70,16 @@ fn per_filter(call: &Call, slots: Slots, filters: usize, axis: usize) -> Result<
     Ok(out)
 }
 
-/// Where a grouped convolution keeps its freedom. Every group must keep equally many channels: either each loses the
-/// same positions (`g` folds), or whole groups go (`c` and `o` fold); whichever of the two has more choices. A
-/// depthwise convolution is the limit of groups of one channel.
+/// Where a grouped convolution keeps its freedom if its groups cannot choose channels of their own ([`own_channels`]).
+/// Every group must keep equally many: either each loses the same positions (`g` folds), or whole groups go (`c` and
+/// `o` fold); whichever of the two has more choices. A depthwise convolution is the limit of groups of one channel.
 fn group_fold(groups: usize, channels: usize) -> Vec<char> {
     if channels > 1 && channels >= groups { vec!['g'] } else { vec!['c', 'o'] }
+}
+
+/// Groups of several channels in and out choose for themselves; of groups with one channel only whole ones can go.
+fn own_channels(count: usize, channels: usize, filters: usize, letter: char) -> Option<Groups> {
+    (count > 1 && channels > 1 && filters > 1).then_some(Groups { count, weight: 1, axis: 1, letter, group: 'g' })
 }
 
 /// Input `[n, g c, ..]`, weight `[g o, c, ..]`, output `[n, g o, ..]`.
@@ -120,6 +125,7 @@ fn conv_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
         ),
         also: per_filter(call, slots, w[0], 1)?,
         fold: group_fold(g, w[1]),
+        groups: own_channels(g, w[1], w[0] / g, 'c'),
         macs: product(&y).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };
@@ -176,6 +182,7 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
         ),
         also: per_filter(call, PLAIN, y[1], 1)?,
         fold: group_fold(g, c),
+        groups: own_channels(g, c, o, 'o'),
         macs: product(x).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };
@@ -218,6 +225,7 @@ fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
         output: view(0, &[m, n], ['m', 'n']),
         also,
         fold: vec!['k'],
+        groups: None,
         macs: product(&[m, n, k]),
         kind: Kind::Dense,
     };
@@ -260,6 +268,7 @@ pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
         output: view(0, &shape, out),
         also: Vec::new(),
         fold: vec!['k'],
+        groups: None,
         macs: product(&shape).saturating_mul(k as u64),
         kind: Kind::Dense,
     };
@@ -304,6 +313,7 @@ pub(super) fn einsum(call: &Call) -> Result<Effect, Refusal> {
         output: view(0, &shape, output),
         also: Vec::new(),
         fold: summed,
+        groups: None,
         macs,
         kind: Kind::Dense,
     };
@@ -327,6 +337,7 @@ pub(super) fn recurrent(call: &Call) -> Result<Effect, Refusal> {
         output: view(0, &y, window_letters('\u{300}', 4)),
         also: Vec::new(),
         fold: vec![],
+        groups: None,
         macs: product(&[steps, batch]).saturating_mul(product(w).saturating_add(product(r))),
         kind: Kind::Recurrent,
     };

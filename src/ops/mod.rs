@@ -17,7 +17,7 @@ pub mod step;
 mod table;
 mod values;
 
-pub use call::{Action, Call, Contraction, Effect, Fact, Kind, Operand, Refusal, View};
+pub use call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View};
 pub(crate) use layout::{pad_amounts, slice_bounds, split_sizes};
 
 use crate::ir::{Model, Node};
@@ -92,6 +92,8 @@ pub enum Zero {
     Kept,
     /// Zero if any operand is (products).
     AnyOperand,
+    /// Each part is zero where its own operand is (concatenations).
+    Parts,
     /// Zero if all operands are (sums).
     AllOperands,
 }

@@ -71,7 +71,7 @@ impl Row {
 }
 
 use Eval::{Binary, Compare, Custom, Unary};
-use Zero::{AllOperands, AnyOperand, Kept};
+use Zero::{AllOperands, AnyOperand, Kept, Parts};
 
 const fn target(input: usize, attribute: &'static str) -> Narrow {
     Narrow::Target { input, attribute }
@@ -98,11 +98,11 @@ pub(super) static ROWS: &[Row] = &[
         .zero_points(&[(0, 2), (3, 5)]),
     row("RNN", contract::recurrent).since(7).layer(Kind::Recurrent),
     // Rearrangements.
-    row("Concat", layout::concat),
+    row("Concat", layout::concat).zero(Parts),
     row("DepthToSpace", layout::depth_to_space).zero(Kept),
     row("Expand", layout::expand).since(8).narrow(target(1, "")).zero(Kept),
     row("Flatten", layout::flatten).zero(Kept).extents(Extents::Flatten),
-    row("Gather", layout::gather).narrow(Narrow::Indices).extents(Extents::Gather),
+    row("Gather", layout::gather).narrow(Narrow::Indices).zero(Kept).extents(Extents::Gather),
     row("Identity", layout::identity).zero(Kept),
     row("Pad", layout::pad).since(2).narrow(Narrow::PadAmounts),
     row("Reshape", layout::reshape).narrow(target(1, "shape")).zero(Kept).extents(Extents::Target),
@@ -230,8 +230,12 @@ pub(super) static ROWS: &[Row] = &[
     row("Resize", map::resize).since(10).narrow(target(3, "")),
     row("Upsample", map::resize).since(7),
     // Quantisation.
-    row("DequantizeLinear", map::quantize).since(10).eval(Custom(values::evaluate_dequantize)).zero_points(&[(0, 2)]),
-    row("QuantizeLinear", map::quantize).since(10),
+    row("DequantizeLinear", map::quantize)
+        .since(10)
+        .eval(Custom(values::evaluate_dequantize))
+        .zero(Kept)
+        .zero_points(&[(0, 2)]),
+    row("QuantizeLinear", map::quantize).since(10).zero(Kept),
     row("QLinearAdd", map::quantised_broadcasting).of("com.microsoft"),
     row("QLinearAveragePool", map::quantised_pool).of("com.microsoft"),
     row("QLinearGlobalAveragePool", map::quantised_pool).of("com.microsoft"),

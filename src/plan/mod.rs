@@ -82,7 +82,12 @@ pub struct TensorCut {
     pub name: String,
     pub axis: usize,
     pub size: usize,
+    /// What stays, ascending; empty where `kept_by_block` says it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub kept: Vec<usize>,
+    /// What stays in each of equal blocks along axis 0, where each group of a convolution keeps channels of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept_by_block: Vec<Vec<usize>>,
 }
 
 /// What the masked original zeroes so that a contraction stops reading what was removed.
@@ -92,6 +97,9 @@ pub struct ReadCut {
     pub tensor: String,
     pub axis: usize,
     pub removed: Vec<usize>,
+    /// Half-open range of axis 0 that this is about; all of it where absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rows: Option<[usize; 2]>,
 }
 
 /// Before and after.

@@ -59,14 +59,14 @@ pub fn mask(original: &Model, reads: &[ReadCut]) -> Result<Model, PlanMisfit> {
     let mut masked = original.clone();
     let by_name: BTreeMap<&str, crate::ir::ValueId> =
         original.constants().map(|v| (original.value(v).name(), v)).collect();
-    let mut positions: BTreeMap<&str, Vec<(usize, &[usize])>> = BTreeMap::new();
+    let mut positions: BTreeMap<&str, Vec<&ReadCut>> = BTreeMap::new();
     for read in reads {
-        positions.entry(&read.tensor).or_default().push((read.axis, &read.removed));
+        positions.entry(&read.tensor).or_default().push(read);
     }
-    for (name, axes) in positions {
+    for (name, reads) in positions {
         let value = *by_name.get(name).ok_or_else(|| PlanMisfit(format!("it has no constant '{name}'")))?;
         let tensor = original.constant(value).and_then(|t| Tensor::from_proto(t).ok());
-        let zeroed = axes.iter().try_fold(tensor, |t, (axis, at)| Some(t?.zeroed(*axis, at)));
+        let zeroed = reads.iter().try_fold(tensor, |t, r| Some(t?.zeroed(r.axis, &r.removed, r.rows)));
         let tensor = zeroed.flatten().ok_or_else(|| {
             PlanMisfit(format!("the constant '{name}' does not have the axes and positions that are to be zeroed"))
         })?;

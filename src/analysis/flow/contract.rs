@@ -1,14 +1,16 @@
 //! Sums of products: where channels begin and end.
 
-use super::super::coupling::{Read, Source};
+use super::super::balance::Balance;
+use super::super::coupling::{Blocked, Read, Source};
 use super::super::field::Field;
-use super::super::label::Origin;
+use super::super::label::{Atom, Origin};
 use super::Flow;
 use super::elementwise::Aligned;
 use crate::ir::{NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::ops::step::{Step, shape_after};
-use crate::ops::{Contraction, Effect, View};
+use crate::ops::{Contraction, Effect, Groups, View};
+use std::collections::BTreeSet;
 
 impl Flow<'_> {
     pub(super) fn contract(&mut self, n: NodeId, effect: &Effect, c: &Contraction) {
@@ -22,26 +24,34 @@ impl Flow<'_> {
             format!("{op} sums over channels that cannot be removed on the other side"),
         );
         let summed = self.coupling.atoms.reason(Some(n), "contraction", format!("{op} sums over these channels"));
+        let groups = self.own_groups(n, c);
         let mut seen: Vec<Vec<Field>> = Vec::new();
-        for view in &c.operands {
+        for (k, view) in c.operands.iter().enumerate() {
             let Some(v) = self.model.node(n).input(view.input) else { return self.opaque(n, "an operand is left out") };
             let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { return };
-            self.note_weight(n, c, view, v, &own);
+            let viewed = self.viewed(n, view, v, &own, groups.filter(|g| g.weight == k));
+            self.note_weight(n, c, view, v, &viewed);
+            let lost: Vec<usize> = (0..view.letters.len()).filter(|&a| self.is_window(c, view, a)).collect();
+            let fold: Vec<usize> = (0..view.letters.len()).filter(|&a| c.fold.contains(&view.letters[a])).collect();
             let mut fields = Vec::new();
-            for field in self.fields(v) {
-                let f = self.steps(n, field, &[Step::Reshape(view.shape.clone())], &own);
-                let lost: Vec<usize> = (0..view.letters.len()).filter(|&a| self.is_window(c, view, a)).collect();
+            for f in viewed {
                 let Some(f) = self.fold(f, &lost, &view.shape, mixed) else { continue };
-                let fold: Vec<usize> = (0..view.letters.len()).filter(|&a| c.fold.contains(&view.letters[a])).collect();
-                let f = if f.axes.len() > 1 { self.fold_keeping_one(f, &fold, &view.shape, folded) } else { f };
+                let f = match f.axes.len() > 1 && groups.is_none() && !Self::rows_choose(&f, view, &fold) {
+                    true => self.fold_keeping_one(f, &fold, &view.shape, folded),
+                    false => f,
+                };
                 fields.push(f);
             }
             for f in fields.iter().filter(|f| f.axes.len() > 1) {
-                self.world.views.push((view.shape.clone(), f.clone(), n));
+                match groups {
+                    Some(_) => self.balance(n, f, &view.shape),
+                    None => self.world.views.push((view.shape.clone(), f.clone(), n)),
+                }
             }
             seen.push(fields);
         }
-        // A letter that another operand shares without labels cannot be cut.
+        // A letter that another operand shares without labels cannot be cut. Where rows along it choose for themselves
+        // nothing of it is: each of them keeps some.
         for (k, view) in c.operands.iter().enumerate() {
             let lost: Vec<usize> = (0..view.letters.len())
                 .filter(|&a| {
@@ -52,9 +62,16 @@ impl Flow<'_> {
                 })
                 .collect();
             let fields = std::mem::take(&mut seen[k]);
-            seen[k] = fields.into_iter().filter_map(|f| self.fold(f, &lost, &view.shape, bare)).collect();
+            let keeps_rows = |f: &Field| {
+                let chooses = groups.is_some() && f.axes.len() > 1 || f.is_ragged(&view.shape);
+                chooses && f.axes.last().is_some_and(|last| !lost.contains(last))
+            };
+            seen[k] = fields
+                .into_iter()
+                .filter_map(|f| if keeps_rows(&f) { Some(f) } else { self.fold(f, &lost, &view.shape, bare) })
+                .collect();
         }
-        self.join_letters(c, &seen, summed);
+        self.join_letters(c, &seen, groups.is_some(), summed);
         self.mask_products(n, c, &seen);
 
         let mut out: Vec<Field> = Vec::new();
@@ -69,7 +86,10 @@ impl Flow<'_> {
             }
         }
         for f in out.iter().filter(|f| f.axes.len() > 1) {
-            self.world.views.push((c.output.shape.clone(), f.clone(), n));
+            match groups {
+                Some(_) => self.balance(n, f, &c.output.shape),
+                None => self.world.views.push((c.output.shape.clone(), f.clone(), n)),
+            }
         }
         let shape = effect.outputs[0].shape.clone().unwrap_or_default();
         let back = [Step::Reshape(shape.clone())];
@@ -90,6 +110,54 @@ impl Flow<'_> {
         self.set(self.model.node(n).output(0), fields);
     }
 
+    /// The groups of a grouped convolution, if they can choose channels of their own: its weight is stored as it is
+    /// read, and nothing else reads it; and what is known of the input's channels does not tie those of a group.
+    fn own_groups(&mut self, n: NodeId, c: &Contraction) -> Option<Groups> {
+        let groups = c.groups?;
+        let weight = self.model.node(n).input(c.operands.get(groups.weight)?.input)?;
+        let alone = self.model.constant(weight).is_some() && self.uses.readers(weight).len() == 1;
+        let rank = |view: &View, l: char| view.letters.iter().position(|k| *k == l);
+        let free = c.operands.iter().enumerate().filter(|(k, _)| *k != groups.weight).all(|(_, view)| {
+            let Some(v) = self.model.node(n).input(view.input) else { return false };
+            let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { return false };
+            let (Some(g), Some(within)) = (rank(view, groups.group), rank(view, 'c')) else { return false };
+            let fields = self.viewed(n, view, v, &own, None);
+            fields.iter().all(|f| f.varies(g) == f.varies(within))
+        });
+        (alone && free).then_some(groups)
+    }
+
+    /// The labels of an operand under the shape in which the contraction sees it. Of a weight whose groups choose for
+    /// themselves the shared axis has labels for each block of rows.
+    fn viewed(&mut self, n: NodeId, view: &View, v: ValueId, own: &[usize], groups: Option<Groups>) -> Vec<Field> {
+        let mut out: Vec<Field> = Vec::new();
+        for field in self.fields(v) {
+            if groups.is_some_and(|g| field.axes == [g.axis]) {
+                continue;
+            }
+            out.push(self.steps(n, field, &[Step::Reshape(view.shape.clone())], own));
+        }
+        if let Some(Groups { count: blocks, axis, letter, group, .. }) = groups {
+            let at =
+                |l: char| view.letters.iter().position(|k| *k == l).expect("the view has the letters of its groups");
+            let atoms = self.coupling.atoms.of(Origin::Constant { value: v, axis, blocks }, blocks * own[axis]);
+            out.push(Field { axes: vec![at(group), at(letter)], atoms: atoms.collect() });
+            self.coupling.blocked.insert(v, Blocked { axis, blocks });
+        }
+        out
+    }
+
+    /// Whether the rows along a summed axis keep positions of their own: heads of an attention, each of its width.
+    fn rows_choose(f: &Field, view: &View, summed: &[usize]) -> bool {
+        f.is_ragged(&view.shape) && f.axes.last().is_some_and(|last| summed.contains(last))
+    }
+
+    /// Demands that as many positions stay in each row of a field along its last axis.
+    fn balance(&mut self, n: NodeId, f: &Field, shape: &[usize]) {
+        let text = format!("{} needs equally many channels in every group", self.model.node(n).op_type());
+        self.coupling.balances.push(Balance { node: Some(n), text, rows: f.rows(shape) });
+    }
+
     /// Whether an axis is read as a window: its letter is in no other operand and not in the output.
     pub(super) fn is_window(&self, c: &Contraction, view: &View, axis: usize) -> bool {
         let letter = view.letters[axis];
@@ -107,7 +175,7 @@ impl Flow<'_> {
     }
 
     /// Joins the labels that different operands have along the same letter.
-    pub(super) fn join_letters(&mut self, c: &Contraction, seen: &[Vec<Field>], reason: u32) {
+    pub(super) fn join_letters(&mut self, c: &Contraction, seen: &[Vec<Field>], own_groups: bool, reason: u32) {
         // A common numbering of letters: fields of two operands lie over the same axes then.
         let mut letters: Vec<(char, usize)> = Vec::new();
         for view in &c.operands {
@@ -130,8 +198,9 @@ impl Flow<'_> {
                 for f in &seen[i] {
                     for g in &seen[j] {
                         let (a, b) = (place(&c.operands[i], f), place(&c.operands[j], g));
-                        if a.axes.iter().any(|x| b.varies(*x)) {
-                            self.join(&a, &b, &shape, reason);
+                        // Channels in and out of the same groups are no partners where each group chooses.
+                        if !own_groups || a.axes == b.axes {
+                            self.relate(&a, &b, &shape, reason);
                         }
                     }
                 }
@@ -140,40 +209,30 @@ impl Flow<'_> {
     }
 
     /// Records what a constant operand is to a contraction: filters, and positions that are read.
-    pub(super) fn note_weight(&mut self, n: NodeId, c: &Contraction, view: &View, v: ValueId, own: &[usize]) {
-        if !self.coupling.constant[v.index()]
-            || c.operands
-                .iter()
-                .all(|o| self.model.node(n).input(o.input).is_none_or(|v| self.coupling.constant[v.index()]))
-        {
+    fn note_weight(&mut self, n: NodeId, c: &Contraction, view: &View, v: ValueId, viewed: &[Field]) {
+        let constant = |o: &View| self.model.node(n).input(o.input).is_none_or(|v| self.coupling.constant[v.index()]);
+        if !constant(view) || c.operands.iter().all(constant) {
             return;
         }
-        for field in self.fields(v) {
-            let f = self.steps(n, field, &[Step::Reshape(view.shape.clone())], own);
-            let Some((Origin::Constant { value, axis }, _)) =
+        let shared = |l: char| c.operands.iter().filter(|o| o.letters.contains(&l)).count() > 1;
+        let in_output = |a: usize| c.output.letters.contains(&view.letters[a]);
+        for f in viewed {
+            let Some((Origin::Constant { value, axis, .. }, _)) =
                 f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a))
             else {
                 continue;
             };
-            let shared = |l: char| c.operands.iter().filter(|o| o.letters.contains(&l)).count() > 1;
-            let free = f.axes.iter().any(|&a| !shared(view.letters[a]) && c.output.letters.contains(&view.letters[a]));
-            let summed =
-                f.axes.iter().any(|&a| shared(view.letters[a]) && !c.output.letters.contains(&view.letters[a]));
-            if summed && !self.zero_is_zero(value) {
-                let text = "the zero point of the weight is not 0, so zeroed weights would not be zero";
-                let reason = self.coupling.atoms.reason(Some(n), "zero-point", text);
-                self.pin(&f, reason);
-            } else if summed {
-                self.coupling.add_read(Read { node: n, value, axis });
+            let free = f.axes.iter().any(|&a| !shared(view.letters[a]) && in_output(a));
+            let summed = f.axes.iter().any(|&a| shared(view.letters[a]) && !in_output(a));
+            if summed {
+                self.note_read(n, v, f);
             } else if free && c.kind != crate::ops::Kind::Recurrent {
                 // A depthwise convolution passes its input's channels on; its filters are not a choice of their own.
                 let passes_on = view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'c' && d == 1)
                     && view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'g' && d > 1);
                 if !passes_on {
                     let axes: Vec<usize> = (0..view.letters.len())
-                        .filter(|&a| {
-                            c.output.letters.contains(&view.letters[a]) && (f.varies(a) || view.letters[a] == 'g')
-                        })
+                        .filter(|&a| in_output(a) && (f.varies(a) || view.letters[a] == 'g'))
                         .collect();
                     let source = || {
                         let atoms = f.spread(&axes, &view.shape);
@@ -182,6 +241,36 @@ impl Flow<'_> {
                     self.coupling.add_source(n, view.input, source);
                 }
             }
+        }
+    }
+
+    /// What has to be zero so that the weight `v` is at the labels of `f`: stored constants, which the masked original
+    /// zeroes there. Where zeros of what is stored do not arrive as zeros, the labels are pinned.
+    fn note_read(&mut self, n: NodeId, v: ValueId, f: &Field) {
+        let classes = self.classes(f);
+        let pin = |flow: &mut Self, rule, text| {
+            let reason = flow.coupling.atoms.reason(Some(n), rule, text);
+            flow.pin(f, reason);
+        };
+        let Some(leaves) = self.zero_leaves(v, &classes) else {
+            let text =
+                "the weight is computed in a way that does not keep zeros, so a read cannot be undone by zeroing";
+            return pin(self, "weight-not-zeroable", text);
+        };
+        if !leaves.iter().all(|&leaf| self.zero_is_zero(leaf)) {
+            let text = "the zero point of the weight is not 0, so zeroed weights would not be zero";
+            return pin(self, "zero-point", text);
+        }
+        for leaf in leaves {
+            self.add_reads(n, leaf, &classes);
+        }
+    }
+
+    /// Zeroes a stored constant wherever it has labels of these classes.
+    pub(super) fn add_reads(&mut self, node: NodeId, value: ValueId, classes: &BTreeSet<Atom>) {
+        let axes: Vec<(usize, usize)> = self.labelled_axes(value, classes).collect();
+        for (axis, blocks) in axes {
+            self.coupling.add_read(Read { node, value, axis, blocks });
         }
     }
 

@@ -99,13 +99,38 @@ impl Flow<'_> {
             let overlapping: Vec<Field> =
                 out.iter().filter(|g| g.axes.iter().any(|&a| field.varies(a))).cloned().collect();
             for other in &overlapping {
-                self.join(other, &field, shape, together);
+                self.relate(other, &field, shape, together);
             }
-            if overlapping.is_empty() {
+            // Of labels of whole rows and labels within them, those within tell more.
+            out.retain(|g| !Self::chooses_within(&field, g, shape));
+            if overlapping.is_empty() || overlapping.iter().all(|g| Self::chooses_within(&field, g, shape)) {
                 out.push(field);
             }
         }
         out
+    }
+
+    /// Whether `fine` has labels within rows, each of which keeps some, and `coarse` has labels of whole rows only.
+    fn chooses_within(fine: &Field, coarse: &Field, shape: &[usize]) -> bool {
+        fine.is_ragged(shape)
+            && coarse.axes.len() < fine.axes.len()
+            && coarse.axes.iter().all(|&a| fine.varies(a) && fine.axes.last() != Some(&a))
+    }
+
+    /// What two fields over the same axes are to each other: labels at the same place go together. Labels of whole rows
+    /// stay where those within the rows have the choice.
+    pub(super) fn relate(&mut self, a: &Field, b: &Field, shape: &[usize], reason: u32) {
+        for (fine, coarse) in [(a, b), (b, a)] {
+            if Self::chooses_within(fine, coarse, shape) {
+                let node = self.coupling.atoms.reason_at(reason).node;
+                let text = "its partner keeps some channels of every row, so no row can go";
+                let rows = self.coupling.atoms.reason(node, "fixed-operand", text);
+                return self.pin(coarse, rows);
+            }
+        }
+        if a.axes.iter().any(|&x| b.varies(x)) {
+            self.join(a, b, shape, reason);
+        }
     }
 
     /// Joins two fields place by place, each repeated along the axes that only the other has.
