@@ -120,11 +120,15 @@ pub(super) fn evaluate_clip(call: &Call, inputs: &[Option<&Tensor>]) -> Option<V
     Some(vec![Tensor::from_f64(x.dtype(), x.shape(), &values)?])
 }
 
-/// `DequantizeLinear`: (x - zero point) * scale, per tensor or per slice of an axis.
+/// `DequantizeLinear`: (x - zero point) * scale, per tensor, per slice of an axis or per block along one.
 pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     let (x, scale) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
     let zero = inputs.get(2).copied().flatten();
     let along = |t: &Tensor| -> Option<Vec<f64>> {
+        if t.shape().len() > 1 {
+            let spread = super::map::blocks(call, x.shape(), t.shape()).ok()?;
+            return step::apply(&[spread], t)?.to_f64();
+        }
         let mut shape = vec![1; x.shape().len()];
         if t.elements() != 1 {
             *shape.get_mut(call.axis("axis", 1, x.shape().len()).ok()?)? = t.elements();

@@ -77,7 +77,7 @@ impl Flow<'_> {
         let mut fields: Vec<Field> = out.into_iter().map(|f| self.steps(n, f, &back, &c.output.shape)).collect();
         for operand in &c.also {
             let Some(v) = self.model.node(n).input(operand.input) else { continue };
-            let own = self.world.shapes.shape(v).unwrap_or(&[]).to_vec();
+            let own = operand.seen(self.world.shapes.shape(v).unwrap_or(&[]));
             let spans = shape.iter().map(|&d| d > 1).collect();
             let mut own_spans = vec![false; shape.len()];
             for (a, to) in operand.axes.iter().enumerate() {
@@ -164,7 +164,7 @@ impl Flow<'_> {
                 let reason = self.coupling.atoms.reason(Some(n), "zero-point", text);
                 self.pin(&f, reason);
             } else if summed {
-                self.coupling.add_read(Read { node: n, value, axis });
+                self.read_or_pin(Read { node: n, value, axis }, &f);
             } else if free && c.kind != crate::ops::Kind::Recurrent {
                 // A depthwise convolution passes its input's channels on; its filters are not a choice of their own.
                 let passes_on = view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'c' && d == 1)

@@ -94,10 +94,25 @@ impl Flow<'_> {
                 f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a))
                 && reaches
             {
-                out.push((value, axis));
+                // Zeros need not be said again; other numbers that the file does not name cannot be.
+                match self.model.unnamed(value) {
+                    None => out.push((value, axis)),
+                    Some(_) if self.is_zero(value) => {}
+                    Some(_) => return None,
+                }
             }
         }
         // A scalar addend has no labels: zero would not stay zero.
-        (!out.is_empty()).then_some(out)
+        (!out.is_empty() || self.world.fields[v.index()].iter().any(|f| self.stands_for_zero(f))).then_some(out)
+    }
+
+    fn stands_for_zero(&self, f: &Field) -> bool {
+        let origin = f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a));
+        matches!(origin, Some((Origin::Constant { value, .. }, _)) if self.is_zero(value))
+    }
+
+    fn is_zero(&self, value: ValueId) -> bool {
+        let stored = super::super::infer::stored(self.model, value);
+        stored.and_then(|t| t.to_f64()).is_some_and(|v| v.iter().all(|&x| x == 0.0))
     }
 }

@@ -1,0 +1,62 @@
+//! Labels of constants, and what a plan can say of them.
+
+use super::super::coupling::Read;
+use super::super::field::Field;
+use super::Flow;
+use crate::ir::{Model, Unnamed, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Constants that share their name with another one in another body: a name does not say which is meant.
+pub(super) fn ambiguous(model: &Model) -> BTreeSet<ValueId> {
+    let mut out = BTreeSet::new();
+    if model.live_graphs().len() > 1 {
+        let mut named: BTreeMap<&str, Vec<ValueId>> = BTreeMap::new();
+        model.constants().for_each(|v| named.entry(model.value(v).name()).or_default().push(v));
+        out.extend(named.into_values().filter(|same| same.len() > 1).flatten());
+    }
+    out
+}
+
+impl Flow<'_> {
+    /// The fields of a value; those of a stored constant are made when it is first read as data.
+    pub(super) fn fields(&mut self, v: ValueId) -> Vec<Field> {
+        if self.world.fields[v.index()].is_empty()
+            && self.model.constant(v).is_some()
+            && let Some(shape) = self.world.shapes.shape(v).map(<[usize]>::to_vec)
+        {
+            self.world.fields[v.index()] = self.coupling.leaf_fields(v, &shape);
+            if let Some(text) = self.cannot_be_named(v) {
+                let reason = self.coupling.atoms.reason(self.maker(v), "unnamed-constant", text);
+                for field in self.world.fields[v.index()].clone() {
+                    self.pin(&field, reason);
+                }
+            }
+        }
+        self.world.fields[v.index()].clone()
+    }
+
+    fn cannot_be_named(&self, v: ValueId) -> Option<String> {
+        let name = self.model.value(v).name();
+        if self.ambiguous.contains(&v) {
+            return Some(format!(
+                "'{name}' is the name of several constants, in bodies beside each other; a plan could not say which is cut"
+            ));
+        }
+        (self.model.unnamed(v) == Some(Unnamed::Function)).then(|| {
+            format!("'{name}' stands in the body of a function of the model, so a plan has no name for it; the pass inline-functions gives it one")
+        })
+    }
+
+    /// Notes that zeros in a constant keep a contraction from reading what is removed; pins the channels where a plan
+    /// could not say so.
+    pub(super) fn read_or_pin(&mut self, read: Read, field: &Field) {
+        if self.model.unnamed(read.value).is_none() {
+            return self.coupling.add_read(read);
+        }
+        let name = self.model.value(read.value).name();
+        let text =
+            format!("the weight '{name}' is no tensor of the file, so a plan cannot say what of it is no longer read");
+        let reason = self.coupling.atoms.reason(Some(read.node), "unnamed-constant", text);
+        self.pin(field, reason);
+    }
+}
