@@ -133,15 +133,48 @@ impl<'a> Bodies<'a> {
                 return Fact { value: None, ..fact.clone() };
             }
             let shape = turns.zip(fact.shape.clone()).and_then(|(turns, mut shape)| {
-                let at = node.ints("scan_output_axes").and_then(|a| a.get(i - carried).copied()).unwrap_or(0);
-                let at = usize::try_from(if at < 0 { at + shape.len() as i64 + 1 } else { at }).ok()?;
-                (at <= shape.len()).then(|| shape.insert(at, turns))?;
+                shape.insert(stacked_axis(node, i - carried, shape.len())?, turns);
                 Some(shape)
             });
             Fact { dtype: fact.dtype, shape, value: None }
         };
         (0..node.outputs().len()).map(output).collect()
     }
+}
+
+/// What passes between a `Loop` or `Scan` and its body slice by slice, one slice an iteration.
+#[derive(Default)]
+pub(super) struct Slices {
+    /// How many of the node's inputs, and of the body's outputs, go into every iteration whole.
+    pub whole: (usize, usize),
+    /// Input of the node, its axis, and the body's input that is a slice of it.
+    pub inputs: Vec<(ValueId, usize, ValueId)>,
+    /// Output of the body, the axis along which they are put side by side, and the output of the node.
+    pub outputs: Vec<(ValueId, usize, Option<ValueId>)>,
+}
+
+/// `None` for other nodes, and where numbers or shapes do not fit.
+pub(super) fn slices(model: &Model, node: &Node, shapes: &Shapes) -> Option<Slices> {
+    iterated(model, node, shapes)?;
+    let graph = model.graph(node.bodies()[0].graph);
+    let (is_scan, carried) = (node.op_type() == "Scan", carried_count(node)?);
+    let whole = if is_scan { (carried, carried) } else { (carried + 2, carried + 1) };
+    let mut out = Slices { whole, ..Slices::default() };
+    for (k, port) in graph.inputs().iter().enumerate().skip(whole.0) {
+        let v = node.input(k)?;
+        out.inputs.push((v, scanned_axis(node, k - whole.0, shapes.shape(v)?.len())?, port.value));
+    }
+    for (k, port) in graph.outputs().iter().enumerate().skip(whole.1) {
+        let rank = shapes.shape(port.value)?.len();
+        out.outputs.push((port.value, stacked_axis(node, k - whole.1, rank)?, node.output(k - whole.1 + carried)));
+    }
+    Some(out)
+}
+
+/// The axis of the node's output along which slices of so many axes lie.
+fn stacked_axis(node: &Node, k: usize, rank: usize) -> Option<usize> {
+    let at = node.ints("scan_output_axes").and_then(|a| a.get(k).copied()).unwrap_or(0);
+    usize::try_from(if at < 0 { at + rank as i64 + 1 } else { at }).ok().filter(|&at| at <= rank)
 }
 
 /// Whether a node chooses between two graphs.

@@ -12,6 +12,7 @@ use crate::ops::{Contraction, Effect, View};
 
 impl Flow<'_> {
     pub(super) fn contract(&mut self, n: NodeId, effect: &Effect, c: &Contraction) {
+        self.decide(n, c);
         let op = self.model.node(n).op_type();
         let folded =
             self.coupling.atoms.reason(Some(n), "groups", format!("{op} needs equally many channels in every group"));
@@ -150,6 +151,9 @@ impl Flow<'_> {
         }
         for field in self.fields(v) {
             let f = self.steps(n, field, &[Step::Reshape(view.shape.clone())], own);
+            if self.pin_generated(n, &f) {
+                continue;
+            }
             let Some((Origin::Constant { value, axis }, _)) =
                 f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a))
             else {

@@ -2,8 +2,10 @@
 
 use super::super::coupling::Read;
 use super::super::field::Field;
-use super::Flow;
-use crate::ir::{Model, Unnamed, ValueId};
+use super::super::label::{Atom, Origin, PINNED};
+use super::{Flow, MOST_LABELS};
+use crate::ir::{Model, NodeId, Unnamed, ValueId};
+use crate::ops::Effect;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Constants that share their name with another one in another body: a name does not say which is meant.
@@ -33,6 +35,36 @@ impl Flow<'_> {
             }
         }
         self.world.fields[v.index()].clone()
+    }
+
+    /// A tensor of one number over and over, of a shape that is fixed, may have any extents: its channels are free, as
+    /// those that padding adds are.
+    pub(super) fn filled(&mut self, n: NodeId, effect: &Effect) {
+        let node = self.model.node(n);
+        let fixed = |v: ValueId| self.coupling.constant[v.index()] || self.coupling.fixed[v.index()];
+        let (Some(shape), Some(out)) = (effect.outputs[0].shape.clone(), node.output(0)) else { return };
+        if !(node.is_standard() && node.op_type() == "ConstantOfShape") || !node.input(0).is_some_and(fixed) {
+            return;
+        }
+        let mut fields = Vec::new();
+        for axis in (0..shape.len()).filter(|&a| shape[a] > 1 && shape[a] <= MOST_LABELS) {
+            let origin = Origin::Padding { node: n, axis, before: 0, after: shape[axis] };
+            fields.push(Field::along(axis, self.coupling.atoms.of(origin, shape[axis]).collect()));
+        }
+        self.set(Some(out), fields);
+    }
+
+    /// Pins channels of a weight that no stored constant holds, wholly or in part: zeros could not be stated.
+    pub(super) fn pin_generated(&mut self, n: NodeId, field: &Field) -> bool {
+        let stored =
+            |&a: &Atom| a == PINNED || matches!(self.coupling.atoms.origin(a), Some((Origin::Constant { .. }, _)));
+        if field.atoms.iter().all(stored) {
+            return false;
+        }
+        let text = "the weight is computed by a node, so there is no stored tensor to cut";
+        let reason = self.coupling.atoms.reason(Some(n), "weight-not-stored", text);
+        self.pin(field, reason);
+        true
     }
 
     fn cannot_be_named(&self, v: ValueId) -> Option<String> {

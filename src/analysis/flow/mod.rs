@@ -7,6 +7,7 @@ mod contract;
 mod elementwise;
 mod layout;
 mod leaf;
+mod merged;
 mod nested;
 mod product;
 
@@ -16,7 +17,7 @@ use super::infer::Shapes;
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::DataType;
 use crate::ops::{Action, Effect};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels of one field beyond which it is pinned: no network comes near, but a damaged shape may.
 const MOST_LABELS: usize = 1 << 22;
@@ -32,15 +33,16 @@ pub(super) struct Flow<'a> {
     world: World,
     /// Constants that no plan could tell from others.
     ambiguous: BTreeSet<ValueId>,
+    /// Fields of constants along merged axes, of which one will be taken.
+    undecided: BTreeMap<ValueId, Vec<Vec<Field>>>,
 }
 
 impl<'a> Flow<'a> {
     pub fn run(model: &'a Model, uses: &'a Uses, shapes: Shapes, coupling: &'a mut Coupling) -> World {
         let world = World { shapes, fields: vec![Vec::new(); model.value_count()], views: Vec::new() };
-        let mut flow = Flow { model, uses, coupling, world, ambiguous: leaf::ambiguous(model) };
-        for n in model.walk() {
-            flow.node(n);
-        }
+        let mut flow =
+            Flow { model, uses, coupling, world, ambiguous: leaf::ambiguous(model), undecided: BTreeMap::new() };
+        flow.graph(model.main());
         for port in model.graph(model.main()).outputs() {
             let name = model.value(port.value).name();
             let maker = flow.maker(port.value);
@@ -79,7 +81,7 @@ impl<'a> Flow<'a> {
         }
         let second_output = node.outputs().iter().skip(1).flatten().any(|&v| !self.uses.is_unused(v));
         match &effect.action {
-            Action::ShapeOnly => return,
+            Action::ShapeOnly => return self.filled(n, effect),
             Action::Opaque(why) => self.opaque(n, why),
             Action::Map(_) if second_output && node.op_type() != "Dropout" => {
                 self.opaque(n, "its second output is used, which tells of positions over all channels");
