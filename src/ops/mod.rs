@@ -12,6 +12,7 @@ mod call;
 mod contract;
 mod layout;
 mod map;
+mod reduction;
 pub mod step;
 mod table;
 mod values;

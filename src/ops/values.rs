@@ -141,13 +141,6 @@ pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Op
     Some(vec![Tensor::from_f64(scale.dtype(), x.shape(), &values)?])
 }
 
-pub(super) fn evaluate_reduce_prod(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
-    let x = inputs.first().copied().flatten()?;
-    let out = super::map::reduce(call).ok()?.outputs.first()?.shape.clone()?;
-    let product = x.to_i64()?.into_iter().try_fold(1i64, i64::checked_mul)?;
-    (out.iter().product::<usize>() == 1).then(|| Some(vec![from_ints(x.dtype(), &out, &[product])?]))?
-}
-
 /// An elementwise function of two numbers, on integers and on reals.
 pub(super) fn binary(
     inputs: &[Option<&Tensor>],
@@ -213,7 +206,7 @@ fn is_integer(dtype: DataType) -> bool {
 }
 
 /// Integers in a type that holds all of them: what becomes of others is up to the runtime.
-fn from_ints(dtype: DataType, shape: &[usize], values: &[i64]) -> Option<Tensor> {
+pub(super) fn from_ints(dtype: DataType, shape: &[usize], values: &[i64]) -> Option<Tensor> {
     if dtype == DataType::Int64 {
         return Some(Tensor::from_i64(shape, values));
     }
