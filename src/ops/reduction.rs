@@ -36,7 +36,7 @@ fn evaluate(
     let places = places(x.shape(), &operands.first()?.axes, &shape)?;
     let count = shape.iter().product();
     if let Some(values) = x.to_i64() {
-        let out = gather(&values, &places, count, |a, b| ints(a, b))?;
+        let out = gather(&values, &places, count, ints)?;
         return Some(vec![super::values::from_ints(x.dtype(), &shape, &out)?]);
     }
     let (values, reals) = (x.to_f64()?, reals?);

@@ -43,7 +43,8 @@ impl Flow<'_> {
         let node = self.model.node(n);
         let fixed = |v: ValueId| self.coupling.constant[v.index()] || self.coupling.fixed[v.index()];
         let (Some(shape), Some(out)) = (effect.outputs[0].shape.clone(), node.output(0)) else { return };
-        if !(node.is_standard() && node.op_type() == "ConstantOfShape") || !node.input(0).is_some_and(fixed) {
+        let fills = node.is_standard() && node.op_type() == "ConstantOfShape" && node.input(0).is_some_and(fixed);
+        if !fills {
             return;
         }
         let mut fields = Vec::new();
