@@ -10,6 +10,7 @@ pub mod eliminate_dead;
 pub mod eliminate_identity;
 pub mod fold_batch_norm;
 pub mod fold_constants;
+pub mod inline_functions;
 pub mod pipeline;
 pub mod prune;
 
@@ -101,6 +102,7 @@ pub static REGISTRY: &[Registration] = &[
     Registration { name: "eliminate-identity", summary: "Removes nodes that hand on their input as it is.", make: eliminate_identity::make, source: include_str!("eliminate_identity.rs") },
     Registration { name: "fold-batch-norm", summary: "Folds batch normalisation into the weights of the layer before it.", make: fold_batch_norm::make, source: include_str!("fold_batch_norm.rs") },
     Registration { name: "fold-constants", summary: "Computes what depends on constants only, unless the result is much larger.", make: fold_constants::make, source: include_str!("fold_constants.rs") },
+    Registration { name: "inline-functions", summary: "Replaces calls of the model's own functions by their bodies.", make: inline_functions::make, source: include_str!("inline_functions.rs") },
     Registration { name: "prune", summary: "Removes filters, and everything downstream that belonged to them.", make: prune::make, source: include_str!("prune.rs") },
 ];
 

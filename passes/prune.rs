@@ -31,7 +31,7 @@ mod choose;
 mod record;
 
 use super::{Context, Outcome, Pass, PassError, Remark};
-use crate::analysis::{Atom, Coupling, Group, groups, infer_all};
+use crate::analysis::{Atom, Coupling, Group, Opened, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
 use crate::ir::Model;
@@ -114,17 +114,21 @@ impl Pass for Prune {
     }
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
-        let (globs, worlds) = (Globs::new(model, &self.options)?, infer_all(model, &context.sizes));
+        let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
+        let globs = Globs::new(&opened, &self.options)?;
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
-            let coupling = Coupling::new(model, worlds.clone(), &pins);
-            let groups = groups(model, &coupling);
+            let coupling = Coupling::new(&opened, worlds.clone(), &pins);
+            let groups = groups(&opened, &coupling);
             let dense = choose::cuts_dense(&coupling, &groups, self.options.dense);
             let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source, dense };
-            let choices = choose::choose(model, &coupling, &groups, &asked, attempt < ATTEMPTS);
+            let choices = choose::choose(&opened, &coupling, &groups, &asked, attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
-            match cut(model, &coupling, &removed, &context.source) {
-                Ok(cut) => return Ok(self.finish(model, &coupling, &groups, &choices, &removed, cut)),
+            match cut(&opened, &coupling, &removed, &context.source) {
+                Ok(cut) => {
+                    let decided = Decided { groups: &groups, choices: &choices, removed: &removed };
+                    return Ok(self.finish(model, &opened, &coupling, &decided, cut));
+                }
                 Err(misfit) => {
                     // What the union-find calls these classes is stable: the next attempt numbers atoms alike.
                     let atoms = misfit.classes.iter().copied().collect();
@@ -136,17 +140,18 @@ impl Pass for Prune {
     }
 }
 
+/// What goes of which group.
+struct Decided<'a> {
+    groups: &'a [Group],
+    choices: &'a [Choice],
+    removed: &'a BTreeSet<Atom>,
+}
+
 impl Prune {
-    fn finish(
-        &self,
-        model: &mut Model,
-        coupling: &Coupling,
-        groups: &[Group],
-        choices: &[Choice],
-        removed: &BTreeSet<Atom>,
-        cut: Cut,
-    ) -> Outcome {
-        let plan = record::plan(model, coupling, groups, choices, removed, &cut, &self.options);
+    /// `opened` is what was cut, and `model` what it was opened from: it stays as it is where nothing is removed.
+    fn finish(&self, model: &mut Model, opened: &Model, coupling: &Coupling, decided: &Decided, cut: Cut) -> Outcome {
+        let Decided { groups, choices, removed } = *decided;
+        let plan = record::plan(opened, coupling, groups, choices, removed, &cut, &self.options);
         let count = |kind| plan.groups.iter().filter(|g| g.verdict == kind).count();
         let summary = format!(
             "{} groups pruned, {} kept, {} pinned; {} classes of channels removed",
@@ -155,7 +160,10 @@ impl Prune {
             count(VerdictKind::Pinned),
             removed.len()
         );
-        *model = cut.model;
+        if !removed.is_empty() {
+            *model = cut.model;
+            model.rejoin_copies();
+        }
         Outcome { changes: removed.len(), summary, remarks: remarks(&plan), plan: Some(plan) }
     }
 }
@@ -164,14 +172,16 @@ impl Prune {
 /// names; a plan that names a layer, a tensor or a channel that is not there, or whose channels are coupled
 /// differently, does not fit and is refused.
 pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
-    let coupling = Coupling::new(model, infer_all(model, &context.sizes), &Vec::new());
-    let groups = groups(model, &coupling);
-    let choices = choose::replay(model, &coupling, &groups, plan).map_err(refuse)?;
+    let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
+    let coupling = Coupling::new(&opened, worlds, &Vec::new());
+    let groups = groups(&opened, &coupling);
+    let choices = choose::replay(&opened, &coupling, &groups, plan).map_err(refuse)?;
     let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
-    let cut = cut(model, &coupling, &removed, &context.source)
+    let cut = cut(&opened, &coupling, &removed, &context.source)
         .map_err(|m| refuse(format!("the plan does not fit: {}", m.text)))?;
     record::same_tensors(plan, &cut).map_err(refuse)?;
-    let mut outcome = Prune::default().finish(model, &coupling, &groups, &choices, &removed, cut);
+    let decided = Decided { groups: &groups, choices: &choices, removed: &removed };
+    let mut outcome = Prune::default().finish(model, &opened, &coupling, &decided, cut);
     if let Some(new) = &mut outcome.plan {
         new.options = plan.options.clone();
     }

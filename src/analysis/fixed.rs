@@ -99,6 +99,10 @@ impl Fixed {
             node.outputs().iter().flatten().for_each(|&v| self.constant(v));
             return;
         }
+        // What a body captures is no input of the node.
+        if !node.bodies().is_empty() {
+            return;
+        }
         // Without an effect the shapes are those of the declarations.
         let Some(Ok(effect)) = self.shapes.effect(n) else { return };
         let all = node.inputs().iter().all(|&i| self.wholly(i));

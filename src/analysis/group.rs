@@ -152,6 +152,9 @@ fn without_weights(model: &Model, coupling: &Coupling) -> Vec<Group> {
                 Some(_) => ("weight-not-stored", weight_text(model, n)),
                 None => continue,
             },
+            Some(Err(_)) if node.input(1).is_some_and(|w| model.value(w).def() == Def::Sparse) => {
+                ("weight-not-stored", weight_text(model, n))
+            }
             Some(Err(refusal)) => ("opaque", refusal.to_string()),
             None => continue,
         };
@@ -204,6 +207,7 @@ fn weight_text(model: &Model, n: NodeId) -> String {
             let (maker, op) = (model.label(by), model.node(by).op_type());
             format!("the weight '{name}' is computed by node '{maker}' ({op}), so there is no stored tensor to cut")
         }
+        Def::Sparse => format!("the weight '{name}' is a sparse tensor, which is carried along as it is"),
         _ => format!("the weight '{name}' is not a stored constant"),
     }
 }

@@ -4,6 +4,7 @@
 //! whose shape depends on data has none. Refuses nothing: what a rule does not cover is recorded as that node's
 //! refusal, and its outputs fall back to what the file declares.
 
+use super::nested::Bodies;
 use super::size::{Sizes, fed_inputs};
 use crate::ir::{Def, Model, NodeId, ValueId};
 use crate::onnx::proto::TensorProto;
@@ -102,13 +103,12 @@ pub fn infer(model: &Model, sizes: Sizes) -> Shapes {
             shapes.facts[port.value.index()] = declared.get(&port.value).cloned();
         }
     }
-    for n in model.walk() {
-        visit(model, n, &mut shapes, &declared);
-    }
+    Bodies::new(model, &declared).graph(model.main(), &mut shapes);
     shapes
 }
 
-fn visit(model: &Model, n: NodeId, shapes: &mut Shapes, declared: &BTreeMap<ValueId, Fact>) {
+/// What one node without bodies does, given what is known of its inputs.
+pub(super) fn visit(model: &Model, n: NodeId, shapes: &mut Shapes, declared: &BTreeMap<ValueId, Fact>) {
     let node = model.node(n);
     if node.is_standard() && node.op_type() == "Constant" {
         if let Some(v) = node.output(0) {
@@ -187,6 +187,7 @@ fn coherent(effect: &Effect, inputs: &[Option<&Fact>]) -> Result<(), Refusal> {
     let output = effect.outputs.first().and_then(|f| f.shape.as_deref());
     let aligned = |operand: &Operand| {
         let (Some(own), Some(out)) = (input(operand.input), output) else { return true };
+        let own = operand.seen(own);
         let fits = |(d, to): (&usize, &Option<usize>)| to.is_none_or(|to| *d == 1 || out.get(to) == Some(d));
         own.len() == operand.axes.len() && own.iter().zip(&operand.axes).all(fits)
     };

@@ -155,6 +155,11 @@ impl Atoms {
         self.join(atom, PINNED, reason);
     }
 
+    /// Every join with its reason, in order.
+    pub fn joins(&self) -> impl Iterator<Item = (Atom, Atom, &Reason)> + '_ {
+        self.joins.iter().map(|j| (j.a, j.b, self.why(j)))
+    }
+
     pub fn why(&self, join: &Join) -> &Reason {
         &self.reasons[join.reason as usize]
     }

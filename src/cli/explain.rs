@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::near::did_you_mean;
 use super::sizes::SizeArg;
 use super::source::load;
-use crate::analysis::{Coupling, Explanation, Link, explain};
+use crate::analysis::{Coupling, Explanation, Link, explain, open};
 use crate::ir::{Model, NodeId};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -61,8 +61,9 @@ struct Step {
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let loaded = load(&args.input, &args.input_shape, console)?;
-    let model = &loaded.model;
-    let coupling = Coupling::new(model, loaded.worlds, &Vec::new());
+    let opened = open(&loaded.model, loaded.worlds, &loaded.sizes);
+    let model = &opened.model;
+    let coupling = Coupling::new(model, opened.worlds, &Vec::new());
     let (node, channel) = find(model, &args.node).map_err(|f| f.of(&loaded.name))?;
     let (label, op) = (model.label(node), model.node(node).op_type().to_owned());
     let Some(source) = coupling.sources.iter().find(|s| s.node == node) else {

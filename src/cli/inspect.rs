@@ -4,7 +4,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::sizes::SizeArg;
 use super::source::load;
-use crate::analysis::Coupling;
+use crate::analysis::{Coupling, open};
 use crate::report::Inspection;
 use std::path::PathBuf;
 
@@ -23,8 +23,9 @@ pub struct Args {
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let loaded = load(&args.input, &args.input_shape, console)?;
-    let coupling = Coupling::new(&loaded.model, loaded.worlds, &Vec::new());
-    let inspection = Inspection::new(&loaded.model, &coupling);
+    let opened = open(&loaded.model, loaded.worlds, &loaded.sizes);
+    let coupling = Coupling::new(&opened.model, opened.worlds, &Vec::new());
+    let inspection = Inspection::new(&opened.model, &coupling);
     if args.json {
         return Ok(console.json(&inspection)?);
     }

@@ -51,12 +51,16 @@ pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, source:
         let Some(tensor) = tensor.filter(|t| t.elements() > 0) else {
             return Err(Misfit {
                 node: None,
-                text: format!("the constant '{name}' cannot be sliced: its elements are packed, or none would be left"),
+                text: format!(
+                    "the constant '{name}' cannot be sliced: its elements are no numbers, or none would be left"
+                ),
                 classes: coupling.classes_of(value).intersection(removed).copied().collect(),
             });
         };
         written.push((value, tensor));
-        for (&axis, AxisCut { size, kept }) in &kept[&value] {
+        // A plan speaks of tensors of the file.
+        let listed = kept[&value].iter().filter(|_| model.unnamed(value).is_none());
+        for (&axis, AxisCut { size, kept }) in listed {
             let (kept, kept_by_block) = match &kept[..] {
                 [all] => (all.clone(), Vec::new()),
                 blocks => (Vec::new(), blocks.to_vec()),

@@ -4,7 +4,7 @@ use super::model::{Def, Model, Node, Port, Value};
 use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor::Tensor;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 impl Model {
     /// Makes input `i` of a node read `value` (`None` leaves the input out), growing the list where it is shorter.
@@ -264,10 +264,8 @@ impl Model {
 
     /// A value name that no graph of the model uses: `hint` itself or `hint.1`, `hint.2`, ... It counts as used from
     /// now on.
-    fn free_name(&mut self, hint: &str) -> String {
-        let values = &self.values;
-        // By name, the number that was tried last after it. Names are never given back, so none below is free again.
-        let used = self.names.get_or_insert_with(|| values.iter().map(|v| (v.name.clone(), 0)).collect());
+    pub(super) fn free_name(&mut self, hint: &str) -> String {
+        let used = self.note_names();
         let mut last = match used.get(hint) {
             None => {
                 used.insert(hint.to_owned(), 0);
@@ -284,6 +282,13 @@ impl Model {
                 return name;
             }
         }
+    }
+
+    /// Names in use: those that values have now, and all that were made since the first call. By name, the number that
+    /// was tried last after it: names are never given back, so none below is free again.
+    pub(super) fn note_names(&mut self) -> &mut HashMap<String, usize> {
+        let values = &self.values;
+        self.names.get_or_insert_with(|| values.iter().map(|v| (v.name.clone(), 0)).collect())
     }
 
     fn free_node_name(&self, hint: &str) -> String {

@@ -3,7 +3,7 @@
 use super::model::{Body, Def, Graph, Model, Node, Port, Value};
 use super::{GraphId, NodeId, ValueId, order};
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Why a model is not a graph that can be worked on. Names node and value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,20 +38,26 @@ impl Model {
         if graph.node.is_empty() && graph.output.is_empty() {
             return Err(ImportError::Empty { graph: graph.name().to_owned() });
         }
-        let model = Model { header: proto, graphs: Vec::new(), nodes: Vec::new(), values: Vec::new(), names: None };
-        let mut importer = Importer { model, scopes: Vec::new() };
-        importer.graph(graph, None)?;
-        Ok(importer.model)
+        let mut model = Model {
+            header: proto,
+            graphs: Vec::new(),
+            nodes: Vec::new(),
+            values: Vec::new(),
+            names: None,
+            unnamed: BTreeMap::new(),
+        };
+        Importer { model: &mut model, scopes: Vec::new() }.graph(graph, None)?;
+        Ok(model)
     }
 }
 
-struct Importer {
-    model: Model,
+pub(super) struct Importer<'a> {
+    pub model: &'a mut Model,
     /// Names of the graph under way, and of those around it.
-    scopes: Vec<HashMap<String, ValueId>>,
+    pub scopes: Vec<HashMap<String, ValueId>>,
 }
 
-impl Importer {
+impl Importer<'_> {
     fn graph(&mut self, mut proto: GraphProto, owner: Option<NodeId>) -> Result<GraphId, ImportError> {
         let id = GraphId::at(self.model.graphs.len());
         let nodes = std::mem::take(&mut proto.node);
@@ -129,7 +135,7 @@ impl Importer {
             self.model.graphs[id.index()].outputs.push(Port { value, info });
         }
         self.scopes.pop();
-        order::sort(&mut self.model, id).map_err(|node| ImportError::Cycle { node: self.model.label(node) })?;
+        order::sort(self.model, id).map_err(|node| ImportError::Cycle { node: self.model.label(node) })?;
         Ok(id)
     }
 
@@ -153,7 +159,7 @@ impl Importer {
     }
 
     /// Resolves a node's inputs and takes the graphs out of its attributes.
-    fn connect(&mut self, graph: GraphId, id: NodeId, inputs: Vec<String>) -> Result<(), ImportError> {
+    pub fn connect(&mut self, graph: GraphId, id: NodeId, inputs: Vec<String>) -> Result<(), ImportError> {
         for name in inputs {
             let value = if name.is_empty() { None } else { Some(self.read(id, &name)?) };
             self.model.nodes[id.index()].inputs.push(value);
@@ -180,7 +186,7 @@ impl Importer {
         })
     }
 
-    fn resolve(&self, name: &str) -> Option<ValueId> {
+    pub fn resolve(&self, name: &str) -> Option<ValueId> {
         self.scopes.iter().rev().find_map(|scope| scope.get(name).copied())
     }
 
@@ -188,7 +194,7 @@ impl Importer {
         self.scopes.last_mut().expect("a graph is under way")
     }
 
-    fn define(
+    pub fn define(
         &mut self,
         graph: GraphId,
         name: String,

@@ -15,10 +15,13 @@ mod edit;
 mod export;
 mod id;
 mod import;
+mod inline;
 mod model;
 mod order;
+mod own;
 
 pub use check::Violation;
 pub use id::{GraphId, NodeId, ValueId};
 pub use import::ImportError;
-pub use model::{Body, Def, Graph, Model, Node, Port, Uses, Value};
+pub use inline::{InlineError, Inlined};
+pub use model::{Body, Def, Graph, Model, Node, Port, Unnamed, Uses, Value};

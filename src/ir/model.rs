@@ -2,7 +2,7 @@
 
 use super::{GraphId, NodeId, ValueId};
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A whole ONNX model. Cheap to clone: payloads are shared.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub struct Model {
     pub(super) values: Vec<Value>,
     /// Names of values, made when the first new one is needed.
     pub(super) names: Option<HashMap<String, usize>>,
+    /// Constants that the file does not hold under their name: see [`Model::unnamed`].
+    pub(super) unnamed: BTreeMap<ValueId, Unnamed>,
 }
 
 /// The main graph, or the body of a control-flow node.
@@ -74,6 +76,17 @@ pub enum Def {
     Sparse,
     /// Named in `value_info` only.
     Nowhere,
+}
+
+/// What a constant is that a plan, which speaks of tensors of the file, has no name for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// It stands in the body of a function.
+    Function,
+    /// It is written as plain numbers, or holds one number only, so that its shape says all of it.
+    Plain,
+    /// One reader's own copy of a constant that holds one number only.
+    Copy { of: ValueId },
 }
 
 /// A tensor (or sequence, map, optional) that flows along edges.
@@ -183,6 +196,11 @@ impl Model {
     /// Every value that [`Model::constant`] has content for, in arena order.
     pub fn constants(&self) -> impl Iterator<Item = ValueId> + '_ {
         self.values().filter(|&v| self.constant(v).is_some())
+    }
+
+    /// Why a constant is none of the tensors that the file names, where it was made for the time of a cut.
+    pub fn unnamed(&self, id: ValueId) -> Option<Unnamed> {
+        self.unnamed.get(&id).copied()
     }
 
     /// Whether a caller may replace the content of an initializer: it is the default of an input. Before IR version 4

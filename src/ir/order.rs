@@ -53,7 +53,7 @@ pub(super) fn sort(model: &mut Model, graph: GraphId) -> Result<(), NodeId> {
 }
 
 /// Values that a node reads, those captured by its bodies included.
-fn reads(model: &Model, node: NodeId) -> Vec<ValueId> {
+pub(super) fn reads(model: &Model, node: NodeId) -> Vec<ValueId> {
     let mut out: Vec<ValueId> = model.node(node).inputs().iter().flatten().copied().collect();
     for body in model.node(node).bodies() {
         for &inner in model.graph(body.graph).nodes() {

@@ -1,6 +1,7 @@
 //! ONNX files: bytes to protobuf messages and back, without loss.
 
 pub mod external;
+mod narrow_types;
 pub mod read;
 mod schema;
 mod source;

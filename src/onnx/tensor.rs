@@ -6,6 +6,7 @@
 //! contradicts the shape.
 //! How: `raw_data` is taken as it is; the typed fields of `TensorProto` are packed into the same layout.
 
+use super::narrow_types;
 use super::proto::{TensorProto, tensor_proto};
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -134,7 +135,7 @@ impl Tensor {
         (shape.iter().product::<usize>() == self.elements()).then(|| Self { shape, ..self.clone() })
     }
 
-    /// Content as 32-bit floats, converted from any real type of at least eight bits; borrowed where it already is.
+    /// Content as 32-bit floats, converted from any real or integer type; borrowed where it already is.
     pub fn to_f32(&self) -> Option<Cow<'_, [f32]>> {
         if self.dtype == DataType::Float {
             return Some(match bytemuck::try_cast_slice(&self.data) {
@@ -173,7 +174,23 @@ impl Tensor {
         out
     }
 
-    /// Content as 64-bit floats, converted from any real type of at least eight bits.
+    /// One byte for each element of a type of eight bits and fewer; `None` for others.
+    fn unpacked(&self) -> Option<Cow<'_, [u8]>> {
+        match bits_per_element(self.dtype)? {
+            8 => Some(Cow::Borrowed(&self.data)),
+            bits if bits < 8 => Some(Cow::Owned(narrow_types::unpack(&self.data, bits, self.elements()))),
+            _ => None,
+        }
+    }
+
+    /// The same tensor made of one byte for each element, worked on and packed again.
+    fn repacked(&self, work: impl FnOnce(&Self) -> Option<Self>) -> Option<Self> {
+        let (bits, data) = (bits_per_element(self.dtype)?, self.unpacked()?.into_owned().into());
+        let done = work(&Self { dtype: DataType::Uint8, shape: self.shape.clone(), data })?;
+        Self::new(self.dtype, done.shape, narrow_types::pack(&done.data, bits).into())
+    }
+
+    /// Content as 64-bit floats, converted from any real or integer type.
     pub fn to_f64(&self) -> Option<Vec<f64>> {
         use DataType::*;
         let d = &self.data;
@@ -182,11 +199,14 @@ impl Tensor {
             Double => words(d, f64::from_le_bytes).collect(),
             Float16 => words(d, half::f16::from_le_bytes).map(f64::from).collect(),
             Bfloat16 => words(d, half::bf16::from_le_bytes).map(f64::from).collect(),
+            Float4e2m1 | Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz | Float8e8m0 => {
+                self.unpacked()?.iter().map(|&e| narrow_types::real(self.dtype, e)).collect::<Option<_>>()?
+            }
             _ => return self.to_i64().map(|v| v.into_iter().map(|x| x as f64).collect()),
         })
     }
 
-    /// Content as 64-bit integers, converted from any integer or boolean type of at least eight bits.
+    /// Content as 64-bit integers, converted from any integer or boolean type.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         use DataType::*;
         let d = &self.data;
@@ -199,7 +219,7 @@ impl Tensor {
             Uint16 => words(d, u16::from_le_bytes).map(i64::from).collect(),
             Int8 => d.iter().map(|&x| x as i8 as i64).collect(),
             Uint8 | Bool => d.iter().map(|&x| i64::from(x)).collect(),
-            _ => return None,
+            _ => self.unpacked()?.iter().map(|&e| narrow_types::integer(self.dtype, e)).collect::<Option<_>>()?,
         })
     }
 
@@ -221,14 +241,18 @@ impl Tensor {
         Self::new(dtype, shape.to_vec(), data.into())
     }
 
-    /// The same tensor with the slices at `positions` along `axis` set to zero. `None` for elements smaller than a
-    /// byte or a position outside the axis.
+    /// The same tensor with the slices at `positions` along `axis` set to zero, within a half-open range of rows (axis 0)
+    /// where one is given. `None` for a position outside the axis, and for a type without a zero.
     pub fn zeroed(&self, axis: usize, positions: &[usize], rows: Option<[usize; 2]>) -> Option<Self> {
         let bits = bits_per_element(self.dtype)?;
         let (extent, first) = (*self.shape.get(axis)?, *self.shape.first()?);
         let [low, high] = rows.unwrap_or([0, first]);
-        if bits < 8 || positions.iter().any(|&p| p >= extent) || low > high || high > first {
+        let outside = positions.iter().any(|&p| p >= extent) || low > high || high > first;
+        if self.dtype == DataType::Float8e8m0 || outside {
             return None;
+        }
+        if bits < 8 {
+            return self.repacked(|bytes| bytes.zeroed(axis, positions, rows));
         }
         let run = self.shape[axis + 1..].iter().product::<usize>() * bits / 8;
         let mut data = self.data.to_vec();
@@ -281,6 +305,17 @@ impl Tensor {
         data
     }
 
+    /// Whether all elements are the same, bit for bit. A tensor without any is not.
+    pub fn is_uniform(&self) -> bool {
+        match bits_per_element(self.dtype) {
+            Some(bits) if bits >= 8 && !self.data.is_empty() => {
+                let first = &self.data[..bits / 8];
+                self.data.chunks(bits / 8).all(|element| element == first)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether every element is a finite real.
     pub fn is_finite(&self) -> bool {
         match self.dtype {
@@ -290,7 +325,7 @@ impl Tensor {
     }
 
     /// The slices at `kept` along `axis`, in that order (increasing for a cut, any order for a gather).
-    /// `None` for elements smaller than a byte or an index outside the axis.
+    /// `None` for an index outside the axis.
     pub fn take(&self, axis: usize, kept: &[usize]) -> Option<Self> {
         self.take_all(&[(axis, kept)])
     }
@@ -300,8 +335,11 @@ impl Tensor {
         let bits = bits_per_element(self.dtype)?;
         let outside =
             |&(axis, kept): &(usize, &[usize])| self.shape.get(axis).is_none_or(|&d| kept.iter().any(|&k| k >= d));
-        if bits < 8 || axes.iter().any(outside) || !axes.is_sorted_by(|a, b| a.0 < b.0) {
+        if axes.iter().any(outside) || !axes.is_sorted_by(|a, b| a.0 < b.0) {
             return None;
+        }
+        if bits < 8 {
+            return self.repacked(|bytes| bytes.take_all(axes));
         }
         let mut shape = self.shape.clone();
         axes.iter().for_each(|&(axis, kept)| shape[axis] = kept.len());

@@ -69,10 +69,12 @@ pub enum Action {
 }
 
 /// An operand of an elementwise computation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Operand {
     pub input: usize,
-    /// For each axis of the operand the axis of the output that it runs along. `None`: elements along this axis are
+    /// Layout steps by which the operand is seen: a scale for each block of positions is repeated, say.
+    pub steps: Vec<Step>,
+    /// For each axis of the operand, so seen, the axis of the output that it runs along. `None`: elements along this axis are
     /// mixed (pooled, normalised, reduced), which pins channels on it.
     pub axes: Vec<Option<usize>>,
 }
@@ -204,19 +206,29 @@ pub fn axis_at(axis: i64, rank: usize) -> Result<usize, Refusal> {
 }
 
 impl Operand {
+    /// An operand whose axes run along these of the output.
+    pub fn over(input: usize, axes: Vec<Option<usize>>) -> Self {
+        Self { input, axes, ..Self::default() }
+    }
+
+    /// The shape under which an operand of this shape is seen.
+    pub fn seen(&self, shape: &[usize]) -> Vec<usize> {
+        super::step::shape_after(&self.steps, shape)
+    }
+
     /// An operand whose axes are those of the output.
     pub fn whole(input: usize, rank: usize) -> Self {
-        Self { input, axes: (0..rank).map(Some).collect() }
+        Self::over(input, (0..rank).map(Some).collect())
     }
 
     /// An operand aligned with the last axes of the output, as numpy broadcasts.
     pub fn trailing(input: usize, rank: usize, output_rank: usize) -> Self {
-        Self { input, axes: (output_rank - rank..output_rank).map(Some).collect() }
+        Self::over(input, (output_rank - rank..output_rank).map(Some).collect())
     }
 
     /// A vector along one axis of the output.
     pub fn along(input: usize, axis: usize) -> Self {
-        Self { input, axes: vec![Some(axis)] }
+        Self::over(input, vec![Some(axis)])
     }
 
     /// The same operand with the given axes of the output mixed.

@@ -225,7 +225,7 @@ pub(super) fn gather(call: &Call) -> Result<Effect, Refusal> {
         // Which entries come out is decided at run time: the axis is mixed, the others pass.
         let shift = |a: usize| if a < axis { a } else { a + places.len() - 1 };
         let axes = (0..shape.len()).map(|a| (a != axis).then(|| shift(a))).collect();
-        return Ok(Effect::map(call, to, vec![Operand { input: 0, axes }]));
+        return Ok(Effect::map(call, to, vec![Operand::over(0, axes)]));
     };
     let indices = indices.iter().map(|&i| axis_at(i, shape[axis])).collect::<Result<Vec<_>, _>>()?;
     Effect::layout(call, vec![Step::Take { axis, indices }, Step::Reshape(to)])

@@ -3,6 +3,7 @@
 
 use super::call::{Action, Call, Effect, Fact, Operand, Refusal, axis_at};
 use super::layout::broadcast;
+use super::step::Step;
 use crate::onnx::tensor::DataType;
 
 /// One operand; further inputs are scalars or parameters.
@@ -33,7 +34,7 @@ fn aligned(call: &Call) -> Result<Effect, Refusal> {
     if start + b.len() > a.len() || !b.iter().zip(&a[start..]).all(|(&y, &x)| y == x || y == 1) {
         return Err(Refusal::Invalid(format!("{b:?} does not fit into {a:?} from axis {start}")));
     }
-    let second = Operand { input: 1, axes: (start..start + b.len()).map(Some).collect() };
+    let second = Operand::over(1, (start..start + b.len()).map(Some).collect());
     Ok(Effect::map(call, a.to_vec(), vec![Operand::whole(0, a.len()), second]))
 }
 
@@ -200,7 +201,7 @@ fn reduced(call: &Call, axes: &[usize], dtype: Option<DataType>) -> Result<Effec
             to.push(1);
         }
     }
-    Ok(Effect::one(Fact::new(dtype, to), Action::Map(vec![Operand { input: 0, axes: map }])))
+    Ok(Effect::one(Fact::new(dtype, to), Action::Map(vec![Operand::over(0, map)])))
 }
 
 /// `QLinearAdd`, `QLinearMul` of com.microsoft: operands 0 and 3, the rest are scales and zero points.
@@ -320,7 +321,21 @@ fn resized(call: &Call, x: &[usize]) -> Result<Vec<usize>, Refusal> {
     Ok(to)
 }
 
-/// Scale and zero point of one tensor, or of the slices of one axis.
+/// Spreads a parameter of one position for each block along an axis over the positions of the blocks, so that those of a
+/// block go together.
+pub(super) fn blocks(call: &Call, x: &[usize], parameter: &[usize]) -> Result<Step, Refusal> {
+    let axis = call.axis("axis", 1, x.len())?;
+    let size = usize::try_from(call.int("block_size", 0)).unwrap_or(0);
+    let fits =
+        |a: usize| if a == axis { size > 0 && parameter[a] == x[a].div_ceil(size) } else { parameter[a] == x[a] };
+    if parameter.len() != x.len() || !(0..x.len()).all(fits) {
+        let text = format!("a scale of shape {parameter:?} for {x:?} in blocks of {size} along axis {axis}");
+        return Err(Refusal::Invalid(text));
+    }
+    Ok(Step::Take { axis, indices: (0..x[axis]).map(|i| i / size).collect() })
+}
+
+/// Scale and zero point of one tensor, of the slices of one axis, or of blocks along one axis.
 pub(super) fn quantize(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape(0)?;
     let mut operands = vec![Operand::whole(0, x.len())];
@@ -331,8 +346,10 @@ pub(super) fn quantize(call: &Call) -> Result<Effect, Refusal> {
                 0 => {}
                 1 if shape[0] == 1 => {}
                 1 => operands.push(Operand::along(i, call.axis("axis", 1, x.len())?)),
-                // One scale a block: a cut would have to fall on block borders.
-                _ => return Err(Refusal::Unknown("blocked quantisation".into())),
+                _ => {
+                    let steps = vec![blocks(call, x, shape)?];
+                    operands.push(Operand { steps, ..Operand::whole(i, x.len()) });
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ mod contract;
 mod layout;
 mod map;
 mod random;
+mod reduction;
 pub mod step;
 mod table;
 mod values;
@@ -153,7 +154,10 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
         _ => format!("{domain}.{}", node.op_type()),
     };
     if model.is_local_function(node) {
-        return Err(Refusal::Unknown(format!("{} is a function of the model", written())));
+        return Err(Refusal::Unknown(format!(
+            "{} is a function of the model that is not inlined (the pass inline-functions says why)",
+            written()
+        )));
     }
     let version =
         model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{}: the domain is not imported", written())))?;

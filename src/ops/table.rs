@@ -1,7 +1,8 @@
 //! One operator, one row.
 
 use super::{
-    Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero, contract, layout, map, random, values,
+    Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero, contract, layout, map, random, reduction,
+    values,
 };
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
@@ -221,11 +222,11 @@ pub(super) static ROWS: &[Row] = &[
     row("ReduceL2", map::reduce),
     row("ReduceLogSum", map::reduce),
     row("ReduceLogSumExp", map::reduce),
-    row("ReduceMax", map::reduce),
+    row("ReduceMax", map::reduce).eval(Custom(reduction::evaluate_max)),
     row("ReduceMean", map::reduce),
-    row("ReduceMin", map::reduce),
-    row("ReduceProd", map::reduce).eval(Custom(values::evaluate_reduce_prod)),
-    row("ReduceSum", map::reduce),
+    row("ReduceMin", map::reduce).eval(Custom(reduction::evaluate_min)),
+    row("ReduceProd", map::reduce).eval(Custom(reduction::evaluate_product)),
+    row("ReduceSum", map::reduce).eval(Custom(reduction::evaluate_sum)),
     row("ReduceSumSquare", map::reduce),
     row("Resize", map::resize).since(10).narrow(target(3, "")),
     row("Upsample", map::resize).since(7),

@@ -120,11 +120,15 @@ pub(super) fn evaluate_clip(call: &Call, inputs: &[Option<&Tensor>]) -> Option<V
     Some(vec![Tensor::from_f64(x.dtype(), x.shape(), &values)?])
 }
 
-/// `DequantizeLinear`: (x - zero point) * scale, per tensor or per slice of an axis.
+/// `DequantizeLinear`: (x - zero point) * scale, per tensor, per slice of an axis or per block along one.
 pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
     let (x, scale) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
     let zero = inputs.get(2).copied().flatten();
     let along = |t: &Tensor| -> Option<Vec<f64>> {
+        if t.shape().len() > 1 {
+            let spread = super::map::blocks(call, x.shape(), t.shape()).ok()?;
+            return step::apply(&[spread], t)?.to_f64();
+        }
         let mut shape = vec![1; x.shape().len()];
         if t.elements() != 1 {
             *shape.get_mut(call.axis("axis", 1, x.shape().len()).ok()?)? = t.elements();
@@ -135,13 +139,6 @@ pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Op
     let zeros = zero.map_or_else(|| Some(vec![0.0; x.elements()]), along)?;
     let values: Vec<f64> = x.to_f64()?.iter().zip(scales.iter().zip(&zeros)).map(|(x, (s, z))| (x - z) * s).collect();
     Some(vec![Tensor::from_f64(scale.dtype(), x.shape(), &values)?])
-}
-
-pub(super) fn evaluate_reduce_prod(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
-    let x = inputs.first().copied().flatten()?;
-    let out = super::map::reduce(call).ok()?.outputs.first()?.shape.clone()?;
-    let product = x.to_i64()?.into_iter().try_fold(1i64, i64::checked_mul)?;
-    (out.iter().product::<usize>() == 1).then(|| Some(vec![from_ints(x.dtype(), &out, &[product])?]))?
 }
 
 /// An elementwise function of two numbers, on integers and on reals.
@@ -209,7 +206,7 @@ fn is_integer(dtype: DataType) -> bool {
 }
 
 /// Integers in a type that holds all of them: what becomes of others is up to the runtime.
-fn from_ints(dtype: DataType, shape: &[usize], values: &[i64]) -> Option<Tensor> {
+pub(super) fn from_ints(dtype: DataType, shape: &[usize], values: &[i64]) -> Option<Tensor> {
     if dtype == DataType::Int64 {
         return Some(Tensor::from_i64(shape, values));
     }

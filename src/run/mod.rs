@@ -2,8 +2,8 @@
 //!
 //! Guarantees: nothing a model holds panics the caller or prints; a model that the interpreter cannot be trusted with
 //! is a [`CannotRun`] value that names the node and the reason, not a result. Outputs come in the graph's order.
-//! Refuses: operators of other domains and calls of model-local functions (the interpreter looks at the operator's
-//! name alone), element types it lacks, operators it gets wrong (`admit` lists them), random ones.
+//! Refuses: operators of other domains and calls of model-local functions that cannot be inlined (the interpreter looks
+//! at the operator's name alone), element types it lacks, operators it gets wrong (`admit` lists them), random ones.
 //! How: the messages are handed to tract (`translate`) with the weights still borrowed from the file, and each of its
 //! steps is run behind a barrier against panics (`barrier`).
 
@@ -12,6 +12,7 @@ mod barrier;
 mod convert;
 pub mod eval;
 mod inputs;
+mod lacking;
 mod translate;
 
 pub use inputs::random_inputs;
@@ -79,6 +80,8 @@ impl Runner {
         shapes: &[(String, DataType, Vec<usize>)],
         optimized: bool,
     ) -> Result<Self, CannotRun> {
+        let rewritten = lacking::without(model)?;
+        let model = rewritten.as_ref().unwrap_or(model);
         admit::model(model)?;
         let translate::Translation { model, payloads, labels, outputs } = translate::model(model, shapes)?;
         let mut onnx = tract_onnx::onnx().with_ignore_value_info(true);

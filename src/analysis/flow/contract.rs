@@ -1,19 +1,18 @@
 //! Sums of products: where channels begin and end.
 
 use super::super::balance::Balance;
-use super::super::coupling::{Blocked, Read, Source};
+use super::super::coupling::{Blocked, Source};
 use super::super::field::Field;
-use super::super::label::{Atom, Origin};
+use super::super::label::Origin;
 use super::Flow;
 use super::elementwise::Aligned;
 use crate::ir::{NodeId, ValueId};
-use crate::onnx::tensor::Tensor;
 use crate::ops::step::{Step, shape_after};
 use crate::ops::{Contraction, Effect, Groups, View};
-use std::collections::BTreeSet;
 
 impl Flow<'_> {
     pub(super) fn contract(&mut self, n: NodeId, effect: &Effect, c: &Contraction) {
+        self.decide(n, c);
         let op = self.model.node(n).op_type();
         let folded =
             self.coupling.atoms.reason(Some(n), "groups", format!("{op} needs equally many channels in every group"));
@@ -97,7 +96,7 @@ impl Flow<'_> {
         let mut fields: Vec<Field> = out.into_iter().map(|f| self.steps(n, f, &back, &c.output.shape)).collect();
         for operand in &c.also {
             let Some(v) = self.model.node(n).input(operand.input) else { continue };
-            let own = self.world.shapes.shape(v).unwrap_or(&[]).to_vec();
+            let own = operand.seen(self.world.shapes.shape(v).unwrap_or(&[]));
             let spans = shape.iter().map(|&d| d > 1).collect();
             let mut own_spans = vec![false; shape.len()];
             for (a, to) in operand.axes.iter().enumerate() {
@@ -217,6 +216,9 @@ impl Flow<'_> {
         let shared = |l: char| c.operands.iter().filter(|o| o.letters.contains(&l)).count() > 1;
         let in_output = |a: usize| c.output.letters.contains(&view.letters[a]);
         for f in viewed {
+            if self.pin_generated(n, f) {
+                continue;
+            }
             let Some((Origin::Constant { value, axis, .. }, _)) =
                 f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a))
             else {
@@ -242,46 +244,5 @@ impl Flow<'_> {
                 }
             }
         }
-    }
-
-    /// What has to be zero so that the weight `v` is at the labels of `f`: stored constants, which the masked original
-    /// zeroes there. Where zeros of what is stored do not arrive as zeros, the labels are pinned.
-    fn note_read(&mut self, n: NodeId, v: ValueId, f: &Field) {
-        let classes = self.classes(f);
-        let pin = |flow: &mut Self, rule, text| {
-            let reason = flow.coupling.atoms.reason(Some(n), rule, text);
-            flow.pin(f, reason);
-        };
-        let Some(leaves) = self.zero_leaves(v, &classes) else {
-            let text =
-                "the weight is computed in a way that does not keep zeros, so a read cannot be undone by zeroing";
-            return pin(self, "weight-not-zeroable", text);
-        };
-        if !leaves.iter().all(|&leaf| self.zero_is_zero(leaf)) {
-            let text = "the zero point of the weight is not 0, so zeroed weights would not be zero";
-            return pin(self, "zero-point", text);
-        }
-        for leaf in leaves {
-            self.add_reads(n, leaf, &classes);
-        }
-    }
-
-    /// Zeroes a stored constant wherever it has labels of these classes.
-    pub(super) fn add_reads(&mut self, node: NodeId, value: ValueId, classes: &BTreeSet<Atom>) {
-        let axes: Vec<(usize, usize)> = self.labelled_axes(value, classes).collect();
-        for (axis, blocks) in axes {
-            self.coupling.add_read(Read { node, value, axis, blocks });
-        }
-    }
-
-    /// Whether a stored zero stands for the number zero: not so for integers with another zero point.
-    fn zero_is_zero(&self, weight: ValueId) -> bool {
-        self.uses.readers(weight).iter().all(|&(n, i)| {
-            let node = self.model.node(n);
-            let pairs = crate::ops::lookup(self.model, node).map_or(&[][..], |(row, _)| row.zero_points);
-            let zero_point = pairs.iter().find(|(x, _)| *x == i).and_then(|(_, zero)| node.input(*zero));
-            let known = |v| self.model.constant(v).and_then(|t| Tensor::from_proto(t).ok()?.to_f64());
-            zero_point.is_none_or(|v| known(v).is_some_and(|z| z.iter().all(|&z| z == 0.0)))
-        })
     }
 }

@@ -26,7 +26,8 @@ impl Flow<'_> {
         let mut aligned = Vec::new();
         for operand in operands {
             let Some(v) = self.model.node(n).input(operand.input) else { continue };
-            let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { continue };
+            let Some(stored) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { continue };
+            let own = operand.seen(&stored);
             let mixed: Vec<usize> = (0..own.len()).filter(|&a| operand.axes[a].is_none()).collect();
             let reason = self.coupling.atoms.reason(
                 Some(n),
@@ -35,6 +36,7 @@ impl Flow<'_> {
             );
             let mut fields = Vec::new();
             for field in self.fields(v) {
+                let field = self.steps(n, field, &operand.steps, &stored);
                 if let Some(mut f) = self.fold(field, &mixed, &own, reason) {
                     f.axes = f.axes.iter().filter_map(|&a| operand.axes[a]).collect();
                     fields.push(f);

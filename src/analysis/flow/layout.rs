@@ -20,7 +20,9 @@ impl Flow<'_> {
                 let reason = self.coupling.atoms.reason(Some(n), "single-position", text);
                 self.pin(single, reason);
             }
-            self.set(self.model.node(n).output(k), moved);
+            let out = self.model.node(n).output(k);
+            let moved = self.separate(n, out, moved);
+            self.set(out, moved);
         }
     }
 

@@ -1,12 +1,17 @@
 //! Label fields from inputs to outputs, node by node, under one assignment of sizes.
 //!
 //! One file for each way in which channels pass a node (`crate::ops::Action`): `elementwise`, `layout`, `contract`, and
-//! `product` for sums of products of two activations.
+//! `product` for sums of products of two activations; `zero` for where the zeros of
+//! a masked original come from.
 
 mod contract;
 mod elementwise;
 mod layout;
+mod leaf;
+mod merged;
+mod nested;
 mod product;
+mod zero;
 
 use super::coupling::{Coupling, World};
 use super::field::Field;
@@ -14,6 +19,7 @@ use super::infer::Shapes;
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::DataType;
 use crate::ops::{Action, Effect, Places};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Labels of one field beyond which it is pinned: no network comes near, but a damaged shape may.
 const MOST_LABELS: usize = 1 << 22;
@@ -27,23 +33,24 @@ pub(super) struct Flow<'a> {
     uses: &'a Uses,
     coupling: &'a mut Coupling,
     world: World,
+    /// Constants that no plan could tell from others.
+    ambiguous: BTreeSet<ValueId>,
+    /// Fields of constants along merged axes, of which one will be taken.
+    undecided: BTreeMap<ValueId, Vec<Vec<Field>>>,
 }
 
 impl<'a> Flow<'a> {
     pub fn run(model: &'a Model, uses: &'a Uses, shapes: Shapes, coupling: &'a mut Coupling) -> World {
         let world = World { shapes, fields: vec![Vec::new(); model.value_count()], views: Vec::new() };
-        let mut flow = Flow { model, uses, coupling, world };
-        for n in model.walk() {
-            flow.node(n);
-        }
-        for g in model.live_graphs() {
-            let text = if g == model.main() { "an output of the model" } else { "an output of a nested graph" };
-            for port in model.graph(g).outputs() {
-                let name = model.value(port.value).name();
-                let maker = flow.maker(port.value);
-                let reason = flow.coupling.atoms.reason(maker, "graph-output", format!("'{name}' is {text}"));
-                flow.pin_value(port.value, reason);
-            }
+        let mut flow =
+            Flow { model, uses, coupling, world, ambiguous: leaf::ambiguous(model), undecided: BTreeMap::new() };
+        flow.graph(model.main());
+        for port in model.graph(model.main()).outputs() {
+            let name = model.value(port.value).name();
+            let maker = flow.maker(port.value);
+            let text = format!("'{name}' is an output of the model");
+            let reason = flow.coupling.atoms.reason(maker, "graph-output", text);
+            flow.pin_value(port.value, reason);
         }
         flow.world
     }
@@ -56,6 +63,9 @@ impl<'a> Flow<'a> {
     }
 
     pub(super) fn node(&mut self, n: NodeId) {
+        if !self.model.node(n).bodies().is_empty() {
+            return self.with_bodies(n);
+        }
         // Taken out for the time of the visit: the rules borrow it while the fields change.
         let Some(effect) = self.world.shapes.effects[n.index()].take() else { return };
         match &effect {
@@ -73,7 +83,7 @@ impl<'a> Flow<'a> {
         }
         let second_output = node.outputs().iter().skip(1).flatten().any(|&v| !self.uses.is_unused(v));
         match &effect.action {
-            Action::ShapeOnly => return,
+            Action::ShapeOnly => return self.filled(n, effect),
             Action::Opaque(why) => self.opaque(n, why),
             Action::Map(_) if second_output && self.places(n) == Places::First => {
                 self.opaque(n, "its second output is used, which tells of positions over all channels");
@@ -129,17 +139,6 @@ impl<'a> Flow<'a> {
         for &a in &field.atoms {
             self.coupling.atoms.pin(a, reason);
         }
-    }
-
-    /// The fields of a value; those of a stored constant are made when it is first read as data.
-    pub(super) fn fields(&mut self, v: ValueId) -> Vec<Field> {
-        if self.world.fields[v.index()].is_empty()
-            && self.model.constant(v).is_some()
-            && let Some(shape) = self.world.shapes.shape(v).map(<[usize]>::to_vec)
-        {
-            self.world.fields[v.index()] = self.coupling.leaf_fields(v, &shape);
-        }
-        self.world.fields[v.index()].clone()
     }
 
     pub(super) fn set(&mut self, v: Option<ValueId>, fields: Vec<Field>) {
