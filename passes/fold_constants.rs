@@ -8,6 +8,8 @@
 //! the trees below are tried instead: of `Add (Expand (a), Mul (b, c))` the product is folded even if the sum is not.
 //! Constants that only folded nodes read are dropped, and count: a transposed weight costs nothing.
 //!
+//! An `If` whose condition is constant becomes the branch that it takes.
+//!
 //! Operators are evaluated by the same code that moves shapes and channels; the rest, from a list of operators and
 //! element types, by tract.
 //!
@@ -39,12 +41,15 @@
 //! h = Div (c, two)
 //! ```
 
+mod branches;
+
 use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark, counted};
 use crate::analysis::{Fixed, stored};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor, bits_per_element};
 use crate::ops::{self, Call, Fact};
 use crate::run::Runner;
+use branches::take_branches;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Folds what is constant.
@@ -114,25 +119,29 @@ impl Pass for FoldConstants {
     }
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
-        let mut folder = Folder::new(self, model, Fixed::of(model, &context.sizes));
+        let (fixed, taken) = take_branches(model, &context.sizes);
+        let mut folder = Folder::new(self, model, fixed);
         folder.all();
         let Folder { folded, dead, dying, growth, remarks, .. } = folder;
-        let changes = folded.len();
+        let changes = folded.len() + taken;
         for (v, tensor) in &folded {
             model.make_initializer(*v, tensor);
         }
         model.remove_nodes(&dead);
         model.remove_initializers(&dying);
-        let summary = match changes {
+        let mut summary = match folded.len() {
             0 => "nothing to fold".to_owned(),
             _ => format!(
                 "folded {} into {}, {} bytes {}",
                 counted(dead.len(), "node"),
-                counted(changes, "constant"),
+                counted(folded.len(), "constant"),
                 growth.abs(),
                 if growth > 0 { "more" } else { "less" }
             ),
         };
+        if taken > 0 {
+            summary = format!("{summary}; {} of a constant condition", counted(taken, "If"));
+        }
         Ok(Outcome { changes, summary, remarks, plan: None })
     }
 }

@@ -10,6 +10,7 @@
 //! [`edit`](self) only, and [`Model::check`] lists the invariants.
 
 mod attribute;
+mod branch;
 mod check;
 mod edit;
 mod export;

@@ -8,7 +8,6 @@
 use super::CannotRun;
 use super::translate::label;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto};
-use std::collections::HashSet;
 use tract_onnx::model::OnnxOpRegister;
 
 /// What tract 0.23.9 computes differently from ONNX without saying so, found by running ONNX's own tests of operators
@@ -33,9 +32,8 @@ pub(super) fn model(model: &ModelProto) -> Result<(), CannotRun> {
     if !model.opset_import.iter().any(|o| is_onnx(o.domain())) {
         return Err(CannotRun::new(None, "the model does not say which version of ONNX's operators it uses"));
     }
-    let functions = model.functions.iter().map(|f| (f.domain(), f.name())).collect();
     let onnx = tract_onnx::onnx();
-    Walk { known: &onnx.op_register, functions }.graph(graph)
+    Walk { known: &onnx.op_register }.graph(graph)
 }
 
 fn is_onnx(domain: &str) -> bool {
@@ -44,7 +42,6 @@ fn is_onnx(domain: &str) -> bool {
 
 struct Walk<'a> {
     known: &'a OnnxOpRegister,
-    functions: HashSet<(&'a str, &'a str)>,
 }
 
 impl Walk<'_> {
@@ -62,9 +59,6 @@ impl Walk<'_> {
 
     fn refusal(&self, node: &NodeProto) -> Option<String> {
         let (domain, op) = (node.domain(), node.op_type());
-        if self.functions.contains(&(domain, op)) {
-            return Some(format!("{domain}.{op} is a function of the model itself; inline it to run it"));
-        }
         if !is_onnx(domain) {
             return Some(format!("{op} is an operator of domain '{domain}', which the interpreter does not know"));
         }
