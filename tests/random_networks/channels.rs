@@ -1,9 +1,9 @@
 //! Blocks that take channels apart and put them together again.
 
+use super::Block;
 use super::convolutions::{Conv, activation, any_conv, conv, layer, width};
 use super::draft::{Draft, Value};
 use super::shapes::{To, reshape};
-use super::Block;
 
 pub const BLOCKS: &[(&str, Block)] = &[
     ("split", split),

@@ -1,9 +1,9 @@
 //! Blocks whose sums are convolutions: chains, branches that meet again, gates.
 
+use super::Block;
 use super::draft::{Draft, Value};
 use super::shapes::{To, reduce, reshape};
 use super::weights::{vector, weight};
-use super::Block;
 
 pub const BLOCKS: &[(&str, Block)] = &[
     ("chain", chain),

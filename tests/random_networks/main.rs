@@ -78,9 +78,13 @@ fn check(seeds: Range<u64>) {
         }
     }
     let unproved: u64 = cannot.values().sum();
-    println!("{total} networks: {pruned} pruned of {removed} classes, {unproved} cannot be run, {} wrong", failed.len());
+    println!(
+        "{total} networks: {pruned} pruned of {removed} classes, {unproved} cannot be run, {} wrong",
+        failed.len()
+    );
     println!("operators: {}", used.iter().copied().collect::<Vec<_>>().join(" "));
     cannot.iter().for_each(|(why, n)| println!("cannot: {n} times: {why}"));
+    failed.iter().for_each(|(seed, why)| println!("wrong: seed {seed}: {why}"));
     for (seed, why) in failed.iter().take(8) {
         println!("---- seed {seed}: {why}\n{}", smallest(*seed));
     }
@@ -114,8 +118,7 @@ fn draw(seed: u64, blocks: usize) -> Drawn {
     let input = d.input(&shape, &["N", "", "H", "W", "D"]);
     let stem = convolutions::width(&mut d).max(4);
     let mut x = convolutions::layer(&mut d, &input, stem, 1);
-    let all: Vec<(&str, Block)> =
-        [convolutions::BLOCKS, channels::BLOCKS, space::BLOCKS, tokens::BLOCKS].concat();
+    let all: Vec<(&str, Block)> = [convolutions::BLOCKS, channels::BLOCKS, space::BLOCKS, tokens::BLOCKS].concat();
     let mut written = 0;
     while written < blocks {
         let (name, block) = d.random.pick(&all);

@@ -109,9 +109,8 @@ fn context(d: &mut Draft, x: &Value) -> Option<Value> {
     let y = pooled(d, x);
     let y = conv(d, &y, Conv::point(filters));
     let y = activation(d, &y);
-    let parts: Vec<String> = (0..x.rank())
-        .map(|a| if a == 1 { d.ints(&[filters as i64]) } else { extent(d, x, a) })
-        .collect();
+    let parts: Vec<String> =
+        (0..x.rank()).map(|a| if a == 1 { d.ints(&[filters as i64]) } else { extent(d, x, a) }).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let shape = d.node("Concat", "axis = 0", &parts);
     let name = d.node("Expand", "", &[&y.name, &shape]);

@@ -8,7 +8,7 @@ pub fn weight(d: &mut Draft, dims: &[usize]) -> String {
         return d.seeded("float", dims);
     }
     let rank = dims.len();
-    match d.random.below(11) {
+    match d.random.below(14) {
         0 => {
             let w = d.seeded("float", dims);
             d.node("Identity", "", &[&w])
@@ -54,22 +54,40 @@ pub fn weight(d: &mut Draft, dims: &[usize]) -> String {
             d.node("Unsqueeze", "", &[&w, &axes])
         }
         8 => {
-            // A norm of its own for every filter.
-            let mut scales = vec![1; rank];
-            scales[0] = dims[0];
+            // A norm of its own for every filter, or for every channel that is read.
+            let (mut scales, axis) = (vec![1; rank], d.random.below(2.min(rank)));
+            scales[axis] = dims[axis];
             let (w, g) = (d.seeded("float", dims), d.seeded("float", &scales));
             d.node("Mul", "", &[&w, &g])
         }
         9 => {
             // A stored update beside the weight.
             let (w, update) = (d.seeded("float", dims), d.seeded("float", dims));
-            d.node("Add", "", &[&w, &update])
+            let op = d.random.pick(&["Add", "Sub", "Sum", "Mul"]);
+            d.node(op, "", &[&w, &update])
         }
         10 if dims[0] % 2 == 0 => {
             // Two halves that were stored apart.
             let half: Vec<usize> = std::iter::once(dims[0] / 2).chain(dims[1..].iter().copied()).collect();
             let (a, b) = (d.seeded("float", &half), d.seeded("float", &half));
             d.node("Concat", "axis = 0", &[&a, &b])
+        }
+        11 if rank == 2 => {
+            // Of low rank.
+            let (a, b) = (d.seeded("float", &[dims[0], 2]), d.seeded("float", &[2, dims[1]]));
+            d.node("MatMul", "", &[&a, &b])
+        }
+        12 => {
+            // What is read is not zero where what is stored is.
+            let (low, high) = (d.real(0.125), d.real(1.0));
+            let w = d.seeded("float", dims);
+            d.node("Clip", "", &[&w, &low, &high])
+        }
+        13 if rank == 2 => {
+            // Integers with a zero of their own, transposed before they become numbers.
+            let (w, scale, zero) = (d.seeded("int8", &[dims[1], dims[0]]), d.real(0.125), d.stated("int8", "1"));
+            let turned = d.node("Transpose", "perm = [1, 0]", &[&w]);
+            d.node("DequantizeLinear", "", &[&turned, &scale, &zero])
         }
         _ => {
             // Written out in a node where it is small.

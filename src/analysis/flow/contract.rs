@@ -5,6 +5,7 @@ use super::super::field::Field;
 use super::super::label::Origin;
 use super::Flow;
 use super::elementwise::Aligned;
+use super::stored::ZeroLost;
 use crate::ir::{NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::ops::step::{Step, shape_after};
@@ -149,6 +150,7 @@ impl Flow<'_> {
             return;
         }
         for field in self.fields(v) {
+            let axes = field.axes.clone();
             let f = self.steps(n, field, &[Step::Reshape(view.shape.clone())], own);
             let Some((Origin::Constant { value, axis }, _)) =
                 f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a))
@@ -159,12 +161,8 @@ impl Flow<'_> {
             let free = f.axes.iter().any(|&a| !shared(view.letters[a]) && c.output.letters.contains(&view.letters[a]));
             let summed =
                 f.axes.iter().any(|&a| shared(view.letters[a]) && !c.output.letters.contains(&view.letters[a]));
-            if summed && !self.zero_is_zero(value) {
-                let text = "the zero point of the weight is not 0, so zeroed weights would not be zero";
-                let reason = self.coupling.atoms.reason(Some(n), "zero-point", text);
-                self.pin(&f, reason);
-            } else if summed {
-                self.coupling.add_read(Read { node: n, value, axis });
+            if summed {
+                self.note_reads(n, v, &axes, &f);
             } else if free && c.kind != crate::ops::Kind::Recurrent {
                 // A depthwise convolution passes its input's channels on; its filters are not a choice of their own.
                 let passes_on = view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'c' && d == 1)
@@ -183,6 +181,29 @@ impl Flow<'_> {
                 }
             }
         }
+    }
+
+    /// Records which stored positions become zero so that a contraction stops reading channels of its weight `v`,
+    /// whose labels along `axes` are `f`; without such positions they stay.
+    fn note_reads(&mut self, n: NodeId, v: ValueId, axes: &[usize], f: &Field) {
+        let reason = match self.stored_along(v, axes) {
+            Ok(stored) if stored.iter().all(|&(value, _)| self.zero_is_zero(value)) => {
+                for (value, axis) in stored {
+                    self.coupling.add_read(Read { node: n, value, axis });
+                }
+                return;
+            }
+            Ok(_) | Err(ZeroLost::ZeroPoint) => {
+                let text = "the zero point of the weight is not 0, so zeroed weights would not be zero";
+                self.coupling.atoms.reason(Some(n), "zero-point", text)
+            }
+            Err(ZeroLost::At(at)) => {
+                let op = at.map_or("nothing", |at| self.model.node(at).op_type());
+                let text = format!("the weight is computed by {op}, through which zeros are not kept");
+                self.coupling.atoms.reason(at.or(Some(n)), "zero-lost", text)
+            }
+        };
+        self.pin(f, reason);
     }
 
     /// Whether a stored zero stands for the number zero: not so for integers with another zero point.

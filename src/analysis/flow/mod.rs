@@ -1,12 +1,13 @@
 //! Label fields from inputs to outputs, node by node, under one assignment of sizes.
 //!
 //! One file for each way in which channels pass a node (`crate::ops::Action`): `elementwise`, `layout`, `contract`, and
-//! `product` for sums of products of two activations.
+//! `product` for sums of products of two activations; `stored` for where the zeros of a computed weight come from.
 
 mod contract;
 mod elementwise;
 mod layout;
 mod product;
+mod stored;
 
 use super::coupling::{Coupling, World};
 use super::field::Field;

@@ -2,7 +2,6 @@
 
 use super::super::coupling::Read;
 use super::super::field::Field;
-use super::super::label::Origin;
 use super::Flow;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::step::Step;
@@ -90,11 +89,8 @@ impl Flow<'_> {
                 let seen = f.clone().step(&Step::Reshape(view.shape.clone()), own, &mut |_, _, _| Vec::new());
                 seen.axes.iter().any(|&a| c.output.letters.contains(&view.letters[a]))
             });
-            if let Some((Origin::Constant { value, axis }, _)) =
-                f.atoms.first().and_then(|&a| self.coupling.atoms.origin(a))
-                && reaches
-            {
-                out.push((value, axis));
+            if reaches {
+                out.extend(self.stored_along(v, &f.axes).ok()?);
             }
         }
         // A scalar addend has no labels: zero would not stay zero.
