@@ -29,7 +29,7 @@ def settings(full, megabytes):
 
 
 def judge(binary, shared, source, folder, ratio, options):
-    """One run of evaluate.py: its verdict, and the plan that the program made."""
+    """One run of evaluate.py: its verdict, and the verified plan that the program made."""
     out, plan = folder + "/out.json", folder + "/plan.json"
     for old in (out, plan):
         if os.path.exists(old):
