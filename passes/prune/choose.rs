@@ -24,9 +24,18 @@ pub(super) struct Choice {
     pub ranking: Option<Ranking>,
 }
 
+/// Rules by which the options spare a group.
+const EXCLUDED: &str = "excluded";
+const DENSE_LAYER: &str = "dense-layer";
+
 impl Choice {
     pub fn removed(&self) -> impl Iterator<Item = Atom> + '_ {
         self.classes.iter().map(|c| c.1)
+    }
+
+    /// Whether the options leave the group alone, whatever could be removed from it.
+    pub fn is_spared(&self) -> bool {
+        self.reason.as_ref().is_some_and(|(_, rule, _)| matches!(&rule[..], EXCLUDED | DENSE_LAYER))
     }
 
     fn left(id: String, kind: VerdictKind, node: Option<String>, rule: &str, text: String) -> Self {
@@ -133,12 +142,12 @@ fn choose_one(
         return Choice::left(id, VerdictKind::Pinned, node, pin.rule, pin.text.clone());
     }
     if let Some(label) = labels.iter().find(|l| globs.excluded(l)) {
-        return kept(id, Some(label), "excluded", format!("'{label}' is excluded, and the group with it"));
+        return kept(id, Some(label), EXCLUDED, format!("'{label}' is excluded, and the group with it"));
     }
     let own = labels.iter().find_map(|l| globs.ratio(l));
     if own.is_none() && !dense && !group.has_convolution() {
         let text = "a dense layer; ask for it with --dense, or by name with --layer".to_owned();
-        return kept(id, labels.first(), "dense-layer", text);
+        return kept(id, labels.first(), DENSE_LAYER, text);
     }
     let ratio = own.unwrap_or(options.ratio);
     let n = group.classes.len();

@@ -2,12 +2,11 @@
 
 use super::PruneOptions;
 use super::choose::Choice;
-use crate::analysis::{Atom, Coupling, Group, Read, cost};
-use crate::analysis::{Origin, infer};
+use crate::analysis::{Atom, Coupling, Group, Origin, Read, cost, infer, reach};
 use crate::cut::Cut;
 use crate::importance::Representation;
 use crate::ir::Model;
-use crate::plan::{Cost, GroupPlan, MemberPlan, ModelRef, Plan, ReadCut, ReasonPlan, VERSION, VerdictKind};
+use crate::plan::{Cost, GroupPlan, MemberPlan, ModelRef, Plan, ReachPlan, ReadCut, ReasonPlan, VERSION, VerdictKind};
 use std::collections::BTreeSet;
 
 pub(super) fn plan(
@@ -34,8 +33,17 @@ pub(super) fn plan(
             macs: [before.macs, after.macs],
             bytes: [before.bytes, after.bytes],
         },
+        reach: reaches(model, coupling, groups, choices),
         verified: None,
     }
+}
+
+fn reaches(model: &Model, coupling: &Coupling, groups: &[Group], choices: &[Choice]) -> ReachPlan {
+    let of = |counts: &dyn Fn(&Choice) -> bool| {
+        let counted = groups.iter().zip(choices).filter(|(_, c)| counts(c));
+        reach(model, coupling, &counted.flat_map(|(g, _)| &g.classes).map(|c| c.root).collect())
+    };
+    ReachPlan { allowed: of(&|_| true), asked: of(&|c| !c.is_spared()), cut: of(&|c| c.kind == VerdictKind::Pruned) }
 }
 
 fn options_json(o: &PruneOptions) -> serde_json::Value {

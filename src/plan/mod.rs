@@ -4,6 +4,7 @@
 //! to judge a prune from outside (`tensors`, `reads`) and to replay it on another checkpoint (`groups`).
 //! Refuses: other versions of the format.
 
+use crate::analysis::Reach;
 use serde::{Deserialize, Serialize};
 
 /// Version of the format.
@@ -20,6 +21,9 @@ pub struct Plan {
     pub tensors: Vec<TensorCut>,
     pub reads: Vec<ReadCut>,
     pub cost: Cost,
+    /// How much of the model the cut could reach, and how much it reached.
+    #[serde(default)]
+    pub reach: ReachPlan,
     pub verified: Option<Verified>,
 }
 
@@ -111,6 +115,17 @@ pub struct Cost {
     pub macs: [u64; 2],
     /// Stored constants, in bytes.
     pub bytes: [u64; 2],
+}
+
+/// What lies within reach of classes of channels, before the cut: see `analysis::reach` for what that means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachPlan {
+    /// Of all classes that can be removed.
+    pub allowed: Reach,
+    /// Of those in groups that the options ask for: not excluded, and dense ones only where they are asked for.
+    pub asked: Reach,
+    /// Of those in groups that were cut.
+    pub cut: Reach,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

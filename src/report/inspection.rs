@@ -1,16 +1,17 @@
 //! What a model is made of, and what can be cut.
 //!
 //! Guarantees: every convolution and matrix product with filters belongs to one group, and every group says whether it
-//! can be cut, and if not, which node prevents it and why.
+//! can be cut, and if not, which node prevents it and why. What a removable channel runs through, read or made, is
+//! within reach; every cost that is not stands under one cause.
 
 use super::layers::{fixed_text, output_shape, shape_text, weight_shape};
 use super::number::{count, percent};
 use super::table::Table;
-use crate::analysis::{Coupling, Group, Shapes, groups, is_symbolic, node_costs};
+use crate::analysis::{Cost, Coupling, Group, Reach, Shapes, groups, is_symbolic, node_costs, pinned_by, reached};
 use crate::ir::{Model, NodeId};
 use crate::ops::Kind;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A model, layer by layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,6 +32,10 @@ pub struct Inspection {
     pub prunable: Share,
     /// What lies in other layers that can be cut: they are, where dense layers are asked for.
     pub prunable_dense: Share,
+    /// What removable channels run through, read or made: see `analysis::reach`.
+    pub within_reach: Reach,
+    /// What pins the rest, the most costly first.
+    pub pins: Vec<PinLine>,
 }
 
 /// A node that has parameters or computes products.
@@ -64,11 +69,23 @@ pub struct GroupLine {
     pub macs: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Pin {
     pub node: Option<String>,
     pub rule: String,
     pub text: String,
+}
+
+/// One cause for which channels stay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PinLine {
+    #[serde(flatten)]
+    pub pin: Pin,
+    /// Layers whose filters it pins, all or some, and layers that no removable channel runs through because of it.
+    pub layers: Vec<String>,
+    /// What these last ones cost: nothing can be saved there.
+    pub params: u64,
+    pub macs: u64,
 }
 
 /// A part of the model.
@@ -85,7 +102,7 @@ impl Inspection {
     /// Inspects a model whose channels were coupled.
     pub fn new(model: &Model, coupling: &Coupling) -> Self {
         let worlds: Vec<&Shapes> = coupling.worlds.iter().map(|w| &w.shapes).collect();
-        let costs: BTreeMap<NodeId, _> =
+        let costs: BTreeMap<NodeId, Cost> =
             worlds.first().map(|w| node_costs(model, w).into_iter().collect()).unwrap_or_default();
         let found = groups(model, coupling);
         let mut group_of: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -115,6 +132,11 @@ impl Inspection {
             })
             .collect();
         let nodes = model.walk();
+        let removable = found.iter().flat_map(|g| &g.classes).map(|c| c.root).collect();
+        let reached = reached(model, coupling, &removable);
+        let within_reach = costs.iter().filter(|(n, _)| reached.contains(n)).fold(Reach::default(), |sum, (_, c)| {
+            Reach { params: sum.params + c.params, macs: sum.macs.saturating_add(c.macs) }
+        });
         let mut layers = Vec::new();
         for &n in &nodes {
             let cost = costs.get(&n).copied().unwrap_or_default();
@@ -154,6 +176,8 @@ impl Inspection {
             bytes: costs.values().map(|c| c.bytes).sum(),
             prunable: share(true),
             prunable_dense: share(false),
+            within_reach,
+            pins: pin_lines(model, coupling, &costs, &reached, &group_lines, &group_of),
             groups: group_lines,
         }
     }
@@ -178,18 +202,22 @@ impl Inspection {
         table
     }
 
-    /// One row for each group that cannot be cut, or not wholly.
+    /// One row for each cause for which channels stay, with what nothing can be saved of for it.
     pub fn pin_table(&self) -> Table {
-        let mut table = Table::new(&["group", "pinned by", "rule", "because"]);
-        for group in &self.groups {
-            if let Some(pin) = &group.pinned_by {
-                table.row([
-                    group.id.clone(),
-                    pin.node.clone().unwrap_or_else(|| "-".to_owned()),
-                    pin.rule.clone(),
-                    pin.text.clone(),
-                ]);
-            }
+        let mut table = Table::new(&["pinned by", "rule", "because", "layers", ">params", ">MACs"]);
+        for line in &self.pins {
+            table.row([
+                line.pin.node.clone().unwrap_or_else(|| "-".to_owned()),
+                line.pin.rule.clone(),
+                line.pin.text.clone(),
+                match &line.layers[..] {
+                    [] => String::new(),
+                    [one] => one.clone(),
+                    [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+                },
+                percent(line.params, self.params),
+                percent(line.macs, self.macs),
+            ]);
         }
         table
     }
@@ -221,11 +249,52 @@ impl Inspection {
         if self.prunable_dense.of > 0 {
             out.push(line(&self.prunable_dense, "groups of other layers (--dense)"));
         }
+        out.push(format!(
+            "removable channels run through {} of the parameters and {} of the MACs",
+            percent(self.within_reach.params, self.params),
+            percent(self.within_reach.macs, self.macs)
+        ));
         out.extend(
             self.assumed.as_ref().map(|a| format!("assumed for symbolic dimensions: {a}; --input-shape sets them")),
         );
         out
     }
+}
+
+/// The causes for which channels stay: of the filters of each group, and of each node that costs something and that no
+/// removable channel runs through.
+fn pin_lines(
+    model: &Model,
+    coupling: &Coupling,
+    costs: &BTreeMap<NodeId, Cost>,
+    reached: &BTreeSet<NodeId>,
+    groups: &[GroupLine],
+    group_of: &BTreeMap<NodeId, usize>,
+) -> Vec<PinLine> {
+    let pins = coupling.atoms.pin_reasons();
+    let mut lines: BTreeMap<Pin, PinLine> = BTreeMap::new();
+    for n in model.walk() {
+        let cost = costs.get(&n).filter(|c| !reached.contains(&n) && (c.params > 0 || c.macs > 0));
+        let of_group = group_of.get(&n).and_then(|&g| groups[g].pinned_by.clone());
+        let pin = match (of_group, cost) {
+            (Some(pin), _) => pin,
+            (None, None) => continue,
+            (None, Some(_)) => match pinned_by(model, coupling, &pins, n).map(|r| coupling.atoms.reason_at(r)) {
+                Some(r) => Pin { node: r.node.map(|n| model.label(n)), rule: r.rule.to_owned(), text: r.text.clone() },
+                None => {
+                    Pin { node: None, rule: "no-channels".to_owned(), text: "no channels are known here".to_owned() }
+                }
+            },
+        };
+        let empty = || PinLine { pin: pin.clone(), layers: Vec::new(), params: 0, macs: 0 };
+        let line = lines.entry(pin.clone()).or_insert_with(empty);
+        line.layers.push(model.label(n));
+        line.params += cost.map_or(0, |c| c.params);
+        line.macs = line.macs.saturating_add(cost.map_or(0, |c| c.macs));
+    }
+    let mut lines: Vec<PinLine> = lines.into_values().collect();
+    lines.sort_by_key(|l| std::cmp::Reverse((l.macs, l.params)));
+    lines
 }
 
 impl GroupLine {

@@ -14,7 +14,7 @@ mod summary;
 mod table;
 
 pub use difference::{Change, Difference, NodeChange, NodeName};
-pub use inspection::{GroupLine, Inspection, Layer, Pin, Share};
+pub use inspection::{GroupLine, Inspection, Layer, Pin, PinLine, Share};
 pub use number::{Change as CostChange, bytes, count, percent};
 pub use summary::{LayerChange, PassLine, Summary, Untouched, verification_text};
 pub use table::{Column, Table};
