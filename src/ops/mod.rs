@@ -10,9 +10,14 @@
 pub(crate) mod array;
 mod call;
 mod contract;
+mod gather;
 mod layout;
 mod map;
+mod normalise;
+mod pool;
+mod quantised;
 mod random;
+mod signal;
 pub mod step;
 mod table;
 mod values;
@@ -48,6 +53,8 @@ pub struct Row {
     pub statistics: std::ops::Range<usize>,
     /// Whether it gives another result at every run.
     pub random: bool,
+    /// The version of ONNX's operator that one of another domain follows.
+    pub like: Option<i64>,
 }
 
 /// Computes a node's outputs from its constant inputs.
@@ -92,7 +99,7 @@ pub enum Zero {
     Kept,
     /// Zero if any operand is (products).
     AnyOperand,
-    /// Zero if all operands are (sums).
+    /// Zero if all operands are (sums); of a contraction, if weights and addends are.
     AllOperands,
 }
 
@@ -163,7 +170,7 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
             row.since
         )));
     }
-    Ok((row, version))
+    Ok((row, row.like.unwrap_or(version)))
 }
 
 /// Evaluates a node on constant inputs. `None` where the table cannot.
@@ -173,7 +180,9 @@ pub fn evaluate(row: &Row, call: &Call, effect: &Effect, inputs: &[Option<&Tenso
             let tensor = inputs.get(*input).copied().flatten()?;
             outputs.iter().map(|steps| step::apply(steps, tensor)).collect()
         }
-        (Action::Concat { axis }, _) => {
+        (Action::Concat { axis, inputs: parts }, _) => {
+            // With further inputs it does more than that.
+            (parts.len() == inputs.len()).then_some(())?;
             let parts = inputs.iter().copied().collect::<Option<Vec<_>>>()?;
             Some(vec![step::concat(&parts, *axis)?])
         }

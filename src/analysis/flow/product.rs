@@ -55,6 +55,8 @@ impl Flow<'_> {
         let (row, _) = crate::ops::lookup(self.model, node).ok()?;
         let constant = |i: usize| node.input(i).filter(|v| self.coupling.constant[v.index()]);
         if let Action::Contract(c) = &effect.action {
+            // What follows the sum in a fused operator may make something of zero.
+            (row.zero == Zero::AllOperands).then_some(())?;
             let weights: Vec<&View> = c.operands.iter().filter(|o| constant(o.input).is_some()).collect();
             let [weight] = weights[..] else { return None };
             let mut out = self.origins(constant(weight.input)?, Some((weight, c)))?;
