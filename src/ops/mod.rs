@@ -7,6 +7,7 @@
 //! How: a row names one rule ([`Effect`] of one node, shapes and channels together), how small constants are
 //! evaluated, what has to be narrowed after a cut, and what becomes of an all-zero operand.
 
+pub mod absent;
 pub(crate) mod array;
 mod call;
 mod contract;
@@ -162,7 +163,10 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
     }
     let version =
         model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{}: the domain is not imported", written())))?;
-    let row = row_of(node).ok_or_else(|| Refusal::Unknown(format!("{} is not in the operator table", written())))?;
+    let row = row_of(node).ok_or_else(|| {
+        let why = absent::why(domain, node.op_type()).map(|why| format!(": {why}"));
+        Refusal::Unknown(format!("{} is not in the operator table{}", written(), why.unwrap_or_default()))
+    })?;
     if version < row.since {
         return Err(Refusal::Unknown(format!(
             "{} is known from version {} on, the model uses {version}",

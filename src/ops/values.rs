@@ -125,16 +125,23 @@ pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Op
     let (x, scale) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
     let zero = inputs.get(2).copied().flatten();
     let along = |t: &Tensor| -> Option<Vec<f64>> {
-        let mut shape = vec![1; x.shape().len()];
-        if t.elements() != 1 {
-            *shape.get_mut(call.axis("axis", 1, x.shape().len()).ok()?)? = t.elements();
+        if t.elements() == 1 {
+            return Some(vec![t.to_f64()?[0]; x.elements()]);
         }
-        Some(spread(&t.to_f64()?, &shape, x.shape()))
+        let axis = call.axis("axis", 1, x.shape().len()).ok()?;
+        if let Some(block) = usize::try_from(call.int("block_size", 0)).ok().filter(|&b| b > 0) {
+            let places: Vec<usize> = (0..x.shape()[axis]).map(|i| i / block).collect();
+            return Some(super::array::take(&t.to_f64()?, t.shape(), axis, &places));
+        }
+        let mut shape = vec![1; x.shape().len()];
+        shape[axis] = t.elements();
+        (x.shape()[axis] == t.elements()).then(|| Some(spread(&t.to_f64()?, &shape, x.shape())))?
     };
     let scales = along(scale)?;
     let zeros = zero.map_or_else(|| Some(vec![0.0; x.elements()]), along)?;
     let values: Vec<f64> = x.to_f64()?.iter().zip(scales.iter().zip(&zeros)).map(|(x, (s, z))| (x - z) * s).collect();
-    Some(vec![Tensor::from_f64(scale.dtype(), x.shape(), &values)?])
+    let dtype = super::quantised::dequantize(call).ok()?.outputs[0].dtype?;
+    Some(vec![Tensor::from_f64(dtype, x.shape(), &values)?])
 }
 
 pub(super) fn evaluate_reduce_prod(call: &Call, inputs: &[Option<&Tensor>]) -> Option<Vec<Tensor>> {
