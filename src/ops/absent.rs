@@ -15,7 +15,7 @@ pub enum Absent {
     Loss,
     /// Heads, blocks or experts are packed into one axis, or a state is carried.
     Packed,
-    /// The channels are the last axis, or the weight's layout is not stated.
+    /// The layout or type of operands is not stated, or parameters that shape the result are inputs.
     Layout,
     /// Several steps in one, among them one over all channels.
     Fused,
@@ -33,7 +33,7 @@ impl Absent {
             Self::Text => "it deals in text or images in a file format",
             Self::Loss => "it is a loss of training",
             Self::Packed => "heads, blocks or experts are packed into one axis, or a state is carried",
-            Self::Layout => "its channels are the last axis, or its parameters are inputs",
+            Self::Layout => "the layout or the type of its operands is not stated, or its parameters are inputs",
             Self::Fused => "several steps in one, among them one over all channels",
         }
     }
@@ -86,6 +86,7 @@ pub static ABSENT: &[(&str, &str, Absent)] = &[
     ("com.microsoft", "NhwcConv", Absent::Layout),
     ("com.microsoft", "NhwcFusedConv", Absent::Layout),
     ("com.microsoft", "QAttention", Absent::Packed),
+    ("com.microsoft", "ReduceSumInteger", Absent::Layout),
     ("com.microsoft", "RotaryEmbedding", Absent::Packed),
     ("com.microsoft", "SkipGroupNorm", Absent::Layout),
     ("com.microsoft", "Unique", Absent::Extents),

@@ -354,7 +354,13 @@ pub(super) fn space_to_depth(call: &Call) -> Result<Effect, Refusal> {
     }
     let split = Step::Reshape(vec![n, c, h / b, b, w / b, b]);
     let to = Step::Reshape(vec![n, c.saturating_mul(b * b), h / b, w / b]);
-    Effect::layout(call, vec![split, Step::Permute(vec![0, 3, 5, 1, 2, 4]), to])
+    // Which of block and channel counts faster.
+    let perm = match call.node.string("mode").unwrap_or("DCR") {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        mode => return Err(Refusal::Unknown(format!("mode '{mode}'"))),
+    };
+    Effect::layout(call, vec![split, Step::Permute(perm), to])
 }
 
 /// The common shape of several tensors, as numpy broadcasts.

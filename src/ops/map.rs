@@ -102,7 +102,8 @@ pub(super) fn dropout(call: &Call) -> Result<Effect, Refusal> {
         return Err(Refusal::Unknown("dropout in training mode".into()));
     }
     let mut effect = unary(call)?;
-    let mask = Fact { dtype: Some(DataType::Bool), ..effect.outputs[0].clone() };
+    let of_mask = if call.version < 10 { call.dtype(0) } else { Some(DataType::Bool) };
+    let mask = Fact { dtype: of_mask, ..effect.outputs[0].clone() };
     effect.outputs.resize(call.output_count().max(1), mask);
     Ok(effect)
 }

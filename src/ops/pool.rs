@@ -100,16 +100,26 @@ fn resized(call: &Call, is_resize: bool) -> Result<Vec<usize>, Refusal> {
     let mut to = x.to_vec();
     if let Some(i) = sizes_at.filter(|&i| call.has(i)) {
         let sizes = call.known(i)?;
+        if sizes.is_empty() {
+            // Left out in the way of version 11, where the scales count.
+            return by_scales(call, &axes, floats(scales_at));
+        }
         if sizes.len() != axes.len() || sizes.iter().any(|&s| s < 0) {
             return Err(Refusal::Invalid(format!("sizes {sizes:?} for {} axes", axes.len())));
         }
         axes.iter().zip(sizes).for_each(|(&a, s)| to[a] = s as usize);
         return Ok(to);
     }
+    by_scales(call, &axes, floats(scales_at))
+}
+
+fn by_scales(call: &Call, axes: &[usize], input: Option<Vec<f64>>) -> Result<Vec<usize>, Refusal> {
+    let x = call.shape(0)?;
     let scales = match call.node.attribute("scales") {
         Some(a) => a.floats.iter().map(|&s| f64::from(s)).collect(),
-        None => floats(scales_at).ok_or_else(|| Refusal::Dynamic("the scales are not known".into()))?,
+        None => input.ok_or_else(|| Refusal::Dynamic("the scales are not known".into()))?,
     };
+    let mut to = x.to_vec();
     if scales.len() != axes.len() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
         return Err(Refusal::Invalid(format!("scales {scales:?} for {} axes", axes.len())));
     }

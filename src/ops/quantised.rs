@@ -179,8 +179,8 @@ pub(super) fn global_pool(call: &Call) -> Result<Effect, Refusal> {
     pool::global_pool(call)
 }
 
-/// `QLinearReduceMean` and `ReduceSumInteger` of com.microsoft: the axes are an attribute.
-fn reduce(call: &Call, dtype: Option<DataType>) -> Result<Effect, Refusal> {
+/// `QLinearReduceMean` of com.microsoft: the axes are an attribute.
+pub(super) fn reduce_mean(call: &Call) -> Result<Effect, Refusal> {
     let rank = call.shape(0)?.len();
     let named = call.node.ints("axes").filter(|a| !a.is_empty());
     let axes = match named {
@@ -190,15 +190,7 @@ fn reduce(call: &Call, dtype: Option<DataType>) -> Result<Effect, Refusal> {
     if call.node.int("keepdims").is_none() {
         return Err(Refusal::Unknown("no keepdims".into()));
     }
-    reduced(call, &axes, dtype)
-}
-
-pub(super) fn reduce_mean(call: &Call) -> Result<Effect, Refusal> {
-    reduce(call, call.dtype(0))
-}
-
-pub(super) fn reduce_sum(call: &Call) -> Result<Effect, Refusal> {
-    reduce(call, Some(DataType::Int32))
+    reduced(call, &axes, call.dtype(0))
 }
 
 /// `QLinearSoftmax` of com.microsoft: an attribute says which version of `Softmax` it follows.

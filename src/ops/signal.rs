@@ -121,12 +121,13 @@ pub(super) fn rotary(call: &Call) -> Result<Effect, Refusal> {
 /// `Attention` over `[batch, heads, positions, width]`: the width of the values reaches the result, that of queries and
 /// keys is read by a softmax and scales it. Packed heads, caches and further outputs are not followed.
 pub(super) fn attention(call: &Call) -> Result<Effect, Refusal> {
-    let (q, v) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(2, 3)?);
-    if let (&[n, heads, s, _], &[_, _, _, width]) = (q, v) {
+    let (q, k, v) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(1, 3)?, call.shape_of_rank(2, 3)?);
+    if let (&[n, heads, s, _], &[_, _, _, _], &[_, _, _, width]) = (q, k, v) {
         let action = if call.has(4) || call.has(5) {
             Action::Opaque("keys and values of earlier calls are put before its own".into())
         } else {
-            Action::Map(vec![Operand { input: 2, axes: vec![None, None, None, Some(3)] }])
+            let scored = |input: usize| Operand { input, axes: vec![None; 4] };
+            Action::Map(vec![scored(0), scored(1), Operand { input: 2, axes: vec![None, None, None, Some(3)] }])
         };
         return Ok(Effect::one(Fact::new(call.dtype(0), vec![n, heads, s, width]), action));
     }

@@ -293,7 +293,7 @@ pub(super) static ROWS: &[Row] = &[
         .since(10)
         .eval(Custom(values::evaluate_dequantize))
         .zero_points(&[(0, 2)]),
-    row("DynamicQuantizeLinear", quantised::dynamic_quantize).since(11),
+    row("DynamicQuantizeLinear", quantised::dynamic_quantize).since(11).places(Places::All),
     row("MatMulInteger", quantised::matmul_integer).since(10).layer(Kind::Dense).zero_points(&[(0, 2), (1, 3)]),
     row("QLinearConv", quantised::conv)
         .since(10)
@@ -340,7 +340,6 @@ pub(super) static ROWS: &[Row] = &[
     fused("QLinearWhere", quantised::select),
     fused("QuantizeLinear", quantised::quantize).like(13),
     fused("QuickGelu", map::unary).zero(Kept),
-    fused("ReduceSumInteger", quantised::reduce_sum),
     fused("SampleOp", layout::identity).zero(Kept),
     fused("SkipLayerNormalization", normalise::skip_layer_norm).places(Places::All),
     fused("SkipSimplifiedLayerNormalization", normalise::skip_layer_norm).places(Places::All),
