@@ -148,8 +148,8 @@ impl Fixed {
                 };
                 (0..rank).map(|a| complete && extent(a)).collect()
             }
-            Action::Concat { axis } => {
-                let parts: Vec<&[bool]> = (0..node.inputs().len()).map(flags).collect();
+            Action::Concat { axis, inputs } => {
+                let parts: Vec<&[bool]> = inputs.iter().map(|&i| flags(i)).collect();
                 let complete = parts.iter().all(|p| p.len() == rank);
                 let extent =
                     |a: usize| if a == *axis { parts.iter().all(|p| p[a]) } else { parts.iter().any(|p| p[a]) };
@@ -265,8 +265,8 @@ impl Fixed {
                 let parameters = (0..node.inputs().len()).filter(|i| i != input).all(|i| self.wholly(node.input(i)));
                 parameters.then(|| step::apply(outputs.get(i)?, &flags(*input)?).map(read))?
             }
-            Action::Concat { axis } => {
-                let parts: Vec<Tensor> = (0..node.inputs().len()).map(flags).collect::<Option<_>>()?;
+            Action::Concat { axis, inputs } => {
+                let parts: Vec<Tensor> = inputs.iter().map(|&i| flags(i)).collect::<Option<_>>()?;
                 step::concat(&parts.iter().collect::<Vec<_>>(), *axis).map(read)
             }
             _ => None,

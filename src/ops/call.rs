@@ -60,8 +60,8 @@ pub enum Action {
     Map(Vec<Operand>),
     /// Each output is a rearrangement of one input.
     Layout { input: usize, outputs: Vec<Vec<Step>> },
-    /// Inputs end to end along an axis.
-    Concat { axis: usize },
+    /// Some inputs end to end along an axis.
+    Concat { axis: usize, inputs: Vec<usize> },
     /// A sum of products over shared axes: the only place where channels begin and end.
     Contract(Contraction),
     /// Nothing is known of how channels pass: all are pinned. With the reason.

@@ -2,7 +2,7 @@
 
 use super::call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View};
 use super::layout::broadcast;
-use super::map::windows;
+use super::pool::windows;
 
 /// Letters for the window axes of input, weights and output, which no channel may run along.
 fn window_letters(first: char, n: usize) -> impl Iterator<Item = char> {
@@ -33,15 +33,15 @@ fn groups(call: &Call, channels: usize, w: &[usize]) -> Result<usize, Refusal> {
 
 /// Which inputs are data, weight and bias; quantised operators put scales and zero points between them.
 #[derive(Clone, Copy)]
-struct Slots {
-    x: usize,
-    w: usize,
-    bias: usize,
+pub(super) struct Slots {
+    pub x: usize,
+    pub w: usize,
+    pub bias: Option<usize>,
     /// Scale and zero point of the weight: one number, or one a filter.
-    scales: [Option<usize>; 2],
+    pub scales: [Option<usize>; 2],
 }
 
-const PLAIN: Slots = Slots { x: 0, w: 1, bias: 2, scales: [None, None] };
+const PLAIN: Slots = Slots { x: 0, w: 1, bias: Some(2), scales: [None, None] };
 
 fn same_rank<'a>(call: &Call<'a>, slots: Slots) -> Result<(&'a [usize], &'a [usize]), Refusal> {
     let (x, w) = (call.shape_of_rank(slots.x, 3)?, call.shape_of_rank(slots.w, 3)?);
@@ -54,9 +54,9 @@ fn same_rank<'a>(call: &Call<'a>, slots: Slots) -> Result<(&'a [usize], &'a [usi
 /// The bias of a convolution must be one number a filter; scales of its weight may be.
 fn per_filter(call: &Call, slots: Slots, filters: usize, axis: usize) -> Result<Vec<Operand>, Refusal> {
     let mut out = Vec::new();
-    if call.has(slots.bias) {
-        match call.shape(slots.bias)? {
-            [n] if *n == filters => out.push(Operand::along(slots.bias, axis)),
+    if let Some(bias) = slots.bias.filter(|&i| call.has(i)) {
+        match call.shape(bias)? {
+            [n] if *n == filters => out.push(Operand::along(bias, axis)),
             b => return Err(Refusal::Invalid(format!("the bias has shape {b:?}, there are {filters} filters"))),
         }
     }
@@ -87,12 +87,43 @@ pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
     conv_of(call, PLAIN)
 }
 
-/// `QLinearConv`: data, weight and bias between scales and zero points.
-pub(super) fn quantised_conv(call: &Call) -> Result<Effect, Refusal> {
-    conv_of(call, Slots { x: 0, w: 3, bias: 8, scales: [Some(4), Some(5)] })
+/// Functions of one number that a fused operator applies to its result.
+fn elementwise_activation(call: &Call) -> Result<(), Refusal> {
+    const KNOWN: [&str; 9] = ["", "Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"];
+    match call.node.string("activation").unwrap_or("") {
+        known if KNOWN.contains(&known) => Ok(()),
+        other => Err(Refusal::Unknown(format!("activation '{other}'"))),
+    }
 }
 
-fn conv_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
+/// `FusedConv` of com.microsoft: a convolution, an addend of the result's shape, a function of the sum.
+pub(super) fn fused_conv(call: &Call) -> Result<Effect, Refusal> {
+    elementwise_activation(call)?;
+    let mut effect = conv_of(call, PLAIN)?;
+    if call.has(3) {
+        let rank = call.shape(3)?.len();
+        if let Action::Contract(c) = &mut effect.action {
+            c.also.push(Operand::whole(3, rank));
+        }
+    }
+    Ok(effect)
+}
+
+/// `DeformConv`: the places that each window reads are inputs. With several groups of offsets, which channel is in
+/// which hangs on their number, so the channels of the input stay.
+pub(super) fn deform_conv(call: &Call) -> Result<Effect, Refusal> {
+    let mut effect = conv_of(call, Slots { bias: Some(3), ..PLAIN })?;
+    if call.int("offset_group", 1) != 1
+        && let Action::Contract(c) = &mut effect.action
+    {
+        for (operand, own) in c.operands.iter_mut().zip(['\u{400}', '\u{401}']) {
+            operand.letters.iter_mut().filter(|l| **l == 'c').for_each(|l| *l = own);
+        }
+    }
+    Ok(effect)
+}
+
+pub(super) fn conv_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
     let (x, w) = same_rank(call, slots)?;
     let g = groups(call, x[1], w)?;
     if w[1].saturating_mul(g) != x[1] || w[0] % g != 0 {
@@ -193,12 +224,13 @@ pub(super) fn gemm(call: &Call) -> Result<Effect, Refusal> {
     gemm_of(call, PLAIN)
 }
 
-/// `QGemm` of com.microsoft: operands and addend between scales and zero points.
-pub(super) fn quantised_gemm(call: &Call) -> Result<Effect, Refusal> {
-    gemm_of(call, Slots { x: 0, w: 3, bias: 6, scales: [Some(4), Some(5)] })
+/// `FusedGemm` of com.microsoft: a function of the sum.
+pub(super) fn fused_gemm(call: &Call) -> Result<Effect, Refusal> {
+    elementwise_activation(call)?;
+    gemm_of(call, PLAIN)
 }
 
-fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
+pub(super) fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
     let (a, b) = (call.shape(slots.x)?, call.shape(slots.w)?);
     let (&[a0, a1], &[b0, b1]) = (a, b) else {
         return Err(Refusal::Invalid(format!("two axes are needed, not {a:?} and {b:?}")));
@@ -209,13 +241,13 @@ fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
     if k != k2 {
         return Err(Refusal::Invalid(format!("{a:?} and {b:?} do not agree on the summed axis")));
     }
-    let mut also = per_filter(call, Slots { bias: usize::MAX, ..slots }, n, 1)?;
-    if call.has(slots.bias) {
-        let c = call.shape(slots.bias)?;
+    let mut also = per_filter(call, Slots { bias: None, ..slots }, n, 1)?;
+    if let Some(bias) = slots.bias.filter(|&i| call.has(i)) {
+        let c = call.shape(bias)?;
         if broadcast(&[&[m, n], c])? != [m, n] {
             return Err(Refusal::Invalid(format!("the addend {c:?} does not fit the result [{m}, {n}]")));
         }
-        also.push(Operand::trailing(slots.bias, c.len(), 2));
+        also.push(Operand::trailing(bias, c.len(), 2));
     }
     let contraction = Contraction {
         operands: vec![
@@ -234,11 +266,31 @@ fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
 
 /// numpy's matrix product: leading axes broadcast, vectors lose their axis.
 pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
-    let (a, b) = (call.shape_of_rank(0, 1)?, call.shape_of_rank(1, 1)?);
+    product_of(call, [0, 1], [false; 2])
+}
+
+/// `FusedMatMul` of com.microsoft: the last two axes of an operand may be swapped.
+pub(super) fn fused_matmul(call: &Call) -> Result<Effect, Refusal> {
+    let flag = |name: &str| call.int(name, 0) != 0;
+    if flag("transBatchA") || flag("transBatchB") {
+        return Err(Refusal::Unknown("transBatchA or transBatchB".into()));
+    }
+    let swapped = [flag("transA"), flag("transB")];
+    for i in 0..2 {
+        call.shape_of_rank(i, if swapped[i] { 2 } else { 1 })?;
+    }
+    product_of(call, [0, 1], swapped)
+}
+
+/// The product of two inputs, either of which may have its last two axes swapped.
+pub(super) fn product_of(call: &Call, [ia, ib]: [usize; 2], swapped: [bool; 2]) -> Result<Effect, Refusal> {
+    let (a, b) = (call.shape_of_rank(ia, 1)?, call.shape_of_rank(ib, 1)?);
     let (batch_a, batch_b) = (a.len().saturating_sub(2), b.len().saturating_sub(2));
     let lead = broadcast(&[&a[..batch_a], &b[..batch_b]])?;
-    let k = a[a.len() - 1];
-    if k != b[b.len().saturating_sub(2)] {
+    // The last axis, or the one before where the two are swapped or where they are those of the second operand.
+    let inner = |s: &[usize], before: bool| s[s.len().saturating_sub(if before { 2 } else { 1 })];
+    let k = inner(a, swapped[0]);
+    if k != inner(b, !swapped[1]) {
         return Err(Refusal::Invalid(format!("{a:?} and {b:?} do not agree on the summed axis")));
     }
     // A batch axis that one operand repeats has a letter of its own there, so that it couples to nothing.
@@ -251,20 +303,24 @@ pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
         };
         (0..batch).map(letter).chain(own.iter().copied()).collect()
     };
-    let own_a: &[char] = if a.len() > 1 { &['m', 'k'] } else { &['k'] };
-    let own_b: &[char] = if b.len() > 1 { &['k', 'n'] } else { &['k'] };
+    let own = |s: &[usize], outer: char, last: bool| match (s.len(), last) {
+        (1, _) => vec!['k'],
+        (_, true) => vec!['k', outer],
+        (_, false) => vec![outer, 'k'],
+    };
+    let (own_a, own_b) = (own(a, 'm', swapped[0]), own(b, 'n', !swapped[1]));
     let mut shape = lead.clone();
     let mut out: Vec<char> = window_letters('\u{300}', lead.len()).collect();
     if a.len() > 1 {
-        shape.push(a[a.len() - 2]);
+        shape.push(inner(a, !swapped[0]));
         out.push('m');
     }
     if b.len() > 1 {
-        shape.push(b[b.len() - 1]);
+        shape.push(inner(b, swapped[1]));
         out.push('n');
     }
     let contraction = Contraction {
-        operands: vec![view(0, a, letters(a, own_a)), view(1, b, letters(b, own_b))],
+        operands: vec![view(ia, a, letters(a, &own_a)), view(ib, b, letters(b, &own_b))],
         output: view(0, &shape, out),
         also: Vec::new(),
         fold: vec!['k'],
@@ -272,7 +328,7 @@ pub(super) fn matmul(call: &Call) -> Result<Effect, Refusal> {
         macs: product(&shape).saturating_mul(k as u64),
         kind: Kind::Dense,
     };
-    Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Contract(contraction)))
+    Ok(Effect::one(Fact::new(call.dtype(ia), shape), Action::Contract(contraction)))
 }
 
 /// Einstein summation as written, without ellipsis or repeated letters in one operand.

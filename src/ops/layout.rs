@@ -94,10 +94,16 @@ pub(super) fn transpose(call: &Call) -> Result<Effect, Refusal> {
 }
 
 pub(super) fn concat(call: &Call) -> Result<Effect, Refusal> {
-    let mut shape = call.shape(0)?.to_vec();
+    concat_of(call, (0..call.inputs.len()).collect())
+}
+
+/// Some inputs end to end; the others are parameters.
+pub(super) fn concat_of(call: &Call, inputs: Vec<usize>) -> Result<Effect, Refusal> {
+    let first = *inputs.first().ok_or_else(|| Refusal::Invalid("nothing to concatenate".into()))?;
+    let mut shape = call.shape(first)?.to_vec();
     // Before opset 4 the axis had a default.
     let axis = call.axis("axis", 1, shape.len())?;
-    for i in 1..call.inputs.len() {
+    for &i in &inputs[1..] {
         let other = call.shape(i)?;
         let fits = other.len() == shape.len() && (0..shape.len()).all(|a| a == axis || other[a] == shape[a]);
         if !fits {
@@ -105,11 +111,11 @@ pub(super) fn concat(call: &Call) -> Result<Effect, Refusal> {
         }
         shape[axis] += other[axis];
     }
-    Ok(Effect::one(Fact::new(call.dtype(0), shape), Action::Concat { axis }))
+    Ok(Effect::one(Fact::new(call.dtype(first), shape), Action::Concat { axis, inputs }))
 }
 
 /// Positions that a step may list; a longer list is not followed.
-const MOST_POSITIONS: usize = 1 << 20;
+pub(super) const MOST_POSITIONS: usize = 1 << 20;
 
 fn too_long(what: &str) -> Refusal {
     Refusal::Unknown(format!("{what} of more than {MOST_POSITIONS} positions is not followed"))
@@ -215,22 +221,6 @@ pub(super) fn split(call: &Call) -> Result<Effect, Refusal> {
     Effect::layouts(call, outputs.collect())
 }
 
-pub(super) fn gather(call: &Call) -> Result<Effect, Refusal> {
-    let shape = call.shape(0)?;
-    let axis = call.axis("axis", 0, shape.len())?;
-    let places = call.shape(1)?;
-    let to = [&shape[..axis], places, &shape[axis + 1..]].concat();
-    let steady = places.iter().product::<usize>() <= MOST_POSITIONS;
-    let Some(indices) = call.known(1).ok().filter(|_| steady) else {
-        // Which entries come out is decided at run time: the axis is mixed, the others pass.
-        let shift = |a: usize| if a < axis { a } else { a + places.len() - 1 };
-        let axes = (0..shape.len()).map(|a| (a != axis).then(|| shift(a))).collect();
-        return Ok(Effect::map(call, to, vec![Operand::over(0, axes)]));
-    };
-    let indices = indices.iter().map(|&i| axis_at(i, shape[axis])).collect::<Result<Vec<_>, _>>()?;
-    Effect::layout(call, vec![Step::Take { axis, indices }, Step::Reshape(to)])
-}
-
 pub(super) fn expand(call: &Call) -> Result<Effect, Refusal> {
     let from = call.shape(0)?;
     let target = call.known(1)?.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
@@ -242,8 +232,8 @@ pub(super) fn expand(call: &Call) -> Result<Effect, Refusal> {
 
 pub(super) fn tile(call: &Call) -> Result<Effect, Refusal> {
     let from = call.shape(0)?;
-    let repeats = call.known(1)?;
-    if call.version < 6 || repeats.len() != from.len() || repeats.iter().any(|&r| r < 0) {
+    let repeats = if call.version < 6 { repeats_along_one_axis(call)? } else { call.known(1)? };
+    if repeats.len() != from.len() || repeats.iter().any(|&r| r < 0) {
         return Err(Refusal::Unknown(format!("repeats {repeats:?} for a tensor of shape {from:?}")));
     }
     // Each axis d becomes [r, d], which is read as one axis of r * d.
@@ -252,6 +242,19 @@ pub(super) fn tile(call: &Call) -> Result<Effect, Refusal> {
     // Out of bounds where it saturates.
     let to = from.iter().zip(&repeats).map(|(&d, &r)| (r as usize).saturating_mul(d)).collect();
     Effect::layout(call, vec![Step::Reshape(split), Step::Expand(full), Step::Reshape(to)])
+}
+
+/// Before opset 6 one axis was repeated; number and axis may be of any type.
+fn repeats_along_one_axis(call: &Call) -> Result<Vec<i64>, Refusal> {
+    let number = |i: usize| {
+        let value = call.fact(i).and_then(|f| f.value.as_ref()).and_then(|t| t.to_f64());
+        let first = value.and_then(|v| v.first().copied()).filter(|v| v.fract() == 0.0);
+        first.ok_or_else(|| Refusal::Dynamic(format!("the content of input {i} is not known")))
+    };
+    let rank = call.shape(0)?.len();
+    let mut repeats = vec![1; rank];
+    repeats[axis_at(number(2)? as i64, rank)?] = number(1)? as i64;
+    Ok(repeats)
 }
 
 /// Amounts before and after every axis of a `Pad`, whatever the operator's version.
@@ -351,7 +354,13 @@ pub(super) fn space_to_depth(call: &Call) -> Result<Effect, Refusal> {
     }
     let split = Step::Reshape(vec![n, c, h / b, b, w / b, b]);
     let to = Step::Reshape(vec![n, c.saturating_mul(b * b), h / b, w / b]);
-    Effect::layout(call, vec![split, Step::Permute(vec![0, 3, 5, 1, 2, 4]), to])
+    // Which of block and channel counts faster.
+    let perm = match call.node.string("mode").unwrap_or("DCR") {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        mode => return Err(Refusal::Unknown(format!("mode '{mode}'"))),
+    };
+    Effect::layout(call, vec![split, Step::Permute(perm), to])
 }
 
 /// The common shape of several tensors, as numpy broadcasts.

@@ -7,13 +7,19 @@
 //! How: a row names one rule ([`Effect`] of one node, shapes and channels together), how small constants are
 //! evaluated, what has to be narrowed after a cut, and what becomes of an all-zero operand.
 
+pub mod absent;
 pub(crate) mod array;
 mod call;
 mod contract;
+mod gather;
 mod layout;
 mod map;
+mod normalise;
+mod pool;
+mod quantised;
 mod random;
 mod reduction;
+mod signal;
 pub mod step;
 mod table;
 mod values;
@@ -49,6 +55,8 @@ pub struct Row {
     pub statistics: std::ops::Range<usize>,
     /// Whether it gives another result at every run.
     pub random: bool,
+    /// The version of ONNX's operator that one of another domain follows.
+    pub like: Option<i64>,
 }
 
 /// Computes a node's outputs from its constant inputs.
@@ -95,7 +103,7 @@ pub enum Zero {
     AnyOperand,
     /// Each part is zero where its own operand is (concatenations).
     Parts,
-    /// Zero if all operands are (sums).
+    /// Zero if all operands are (sums); of a contraction, if weights and addends are.
     AllOperands,
 }
 
@@ -161,7 +169,10 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
     }
     let version =
         model.opset(domain).ok_or_else(|| Refusal::Unknown(format!("{}: the domain is not imported", written())))?;
-    let row = row_of(node).ok_or_else(|| Refusal::Unknown(format!("{} is not in the operator table", written())))?;
+    let row = row_of(node).ok_or_else(|| {
+        let why = absent::why(domain, node.op_type()).map(|why| format!(": {why}"));
+        Refusal::Unknown(format!("{} is not in the operator table{}", written(), why.unwrap_or_default()))
+    })?;
     if version < row.since {
         return Err(Refusal::Unknown(format!(
             "{} is known from version {} on, the model uses {version}",
@@ -169,7 +180,7 @@ pub fn lookup(model: &Model, node: &Node) -> Result<(&'static Row, i64), Refusal
             row.since
         )));
     }
-    Ok((row, version))
+    Ok((row, row.like.unwrap_or(version)))
 }
 
 /// Evaluates a node on constant inputs. `None` where the table cannot.
@@ -179,7 +190,9 @@ pub fn evaluate(row: &Row, call: &Call, effect: &Effect, inputs: &[Option<&Tenso
             let tensor = inputs.get(*input).copied().flatten()?;
             outputs.iter().map(|steps| step::apply(steps, tensor)).collect()
         }
-        (Action::Concat { axis }, _) => {
+        (Action::Concat { axis, inputs: parts }, _) => {
+            // With further inputs it does more than that.
+            (parts.len() == inputs.len()).then_some(())?;
             let parts = inputs.iter().copied().collect::<Option<Vec<_>>>()?;
             Some(vec![step::concat(&parts, *axis)?])
         }

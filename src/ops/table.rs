@@ -1,9 +1,7 @@
 //! One operator, one row.
 
-use super::{
-    Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero, contract, layout, map, random, reduction,
-    values,
-};
+use super::{Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero};
+use super::{contract, gather, layout, map, normalise, pool, quantised, random, reduction, signal, values};
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
 
@@ -22,12 +20,18 @@ const fn row(name: &'static str, rule: Rule) -> Row {
         zero_points: &[],
         statistics: 0..0,
         random: false,
+        like: None,
     }
 }
 
+/// An operator of onnxruntime.
+const fn fused(name: &'static str, rule: Rule) -> Row {
+    Row { domain: "com.microsoft", ..row(name, rule) }
+}
+
 impl Row {
-    const fn of(self, domain: &'static str) -> Self {
-        Self { domain, ..self }
+    const fn like(self, version: i64) -> Self {
+        Self { like: Some(version), ..self }
     }
 
     const fn since(self, since: i64) -> Self {
@@ -84,34 +88,66 @@ fn round_half_even(x: f64) -> f64 {
 
 pub(super) static ROWS: &[Row] = &[
     // Sums of products.
-    row("Conv", contract::conv).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv),
-    row("ConvTranspose", contract::conv_transpose).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv),
-    row("Einsum", contract::einsum).since(12).layer(Kind::Dense),
-    row("Gemm", contract::gemm).since(7).layer(Kind::Dense).extents(Extents::Gemm),
-    row("GRU", contract::recurrent).since(7).layer(Kind::Recurrent),
-    row("LSTM", contract::recurrent).since(7).layer(Kind::Recurrent),
-    row("MatMul", contract::matmul).layer(Kind::Dense).extents(Extents::MatMul),
-    row("QLinearConv", contract::quantised_conv)
-        .since(10)
+    row("Attention", signal::attention).since(23),
+    row("CausalConvWithState", signal::causal_conv).since(27).places(Places::All),
+    row("Col2Im", pool::col2im).since(18),
+    row("Conv", contract::conv).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv).zero(AllOperands),
+    row("ConvTranspose", contract::conv_transpose)
         .narrow(Narrow::Group)
         .layer(Kind::Conv)
         .extents(Extents::Conv)
-        .zero_points(&[(0, 2), (3, 5)]),
-    row("RNN", contract::recurrent).since(7).layer(Kind::Recurrent),
+        .zero(AllOperands),
+    row("DeformConv", contract::deform_conv)
+        .since(19)
+        .narrow(Narrow::Group)
+        .layer(Kind::Conv)
+        .extents(Extents::Conv)
+        .zero(AllOperands),
+    row("Einsum", contract::einsum).since(12).layer(Kind::Dense).zero(AllOperands),
+    row("Gemm", contract::gemm).layer(Kind::Dense).extents(Extents::Gemm).zero(AllOperands),
+    row("GRU", contract::recurrent).layer(Kind::Recurrent),
+    row("LSTM", contract::recurrent).layer(Kind::Recurrent),
+    row("MatMul", contract::matmul).layer(Kind::Dense).extents(Extents::MatMul).zero(AllOperands),
+    row("RNN", contract::recurrent).layer(Kind::Recurrent),
+    // Elements at given positions.
+    row("Compress", gather::compress).since(9).zero(Kept),
+    row("GatherElements", gather::gather_elements).since(11),
+    row("GatherND", gather::gather_nd).since(11),
+    row("OneHot", gather::one_hot).since(9),
+    row("Scatter", gather::scatter_elements).since(9),
+    row("ScatterElements", gather::scatter_elements).since(11),
+    row("ScatterND", gather::scatter_nd).since(11),
+    row("TensorScatter", gather::tensor_scatter).since(24),
+    row("TopK", gather::top_k).places(Places::All),
+    // Along an axis, or over matrices.
+    row("BlackmanWindow", signal::window).since(17),
+    row("CenterCropPad", signal::center_crop_pad).since(18).zero(Kept),
+    row("CumProd", signal::cumulative).since(26),
+    row("CumSum", signal::cumulative).since(11).zero(Kept),
+    row("Det", signal::determinant).since(11),
+    row("DFT", signal::dft).since(17).zero(Kept),
+    row("EyeLike", signal::eye_like).since(9),
+    row("HammingWindow", signal::window).since(17),
+    row("HannWindow", signal::window).since(17),
+    row("MelWeightMatrix", signal::mel_weights).since(17),
+    row("ReverseSequence", signal::reverse_sequence).since(10).zero(Kept),
+    row("RotaryEmbedding", signal::rotary).since(23).zero(Kept),
+    row("STFT", signal::stft).since(17).zero(Kept),
+    row("Trilu", signal::matrices).since(14).zero(Kept),
     // Rearrangements.
     row("Concat", layout::concat).zero(Parts),
     row("DepthToSpace", layout::depth_to_space).zero(Kept),
     row("Expand", layout::expand).since(8).narrow(target(1, "")).zero(Kept),
     row("Flatten", layout::flatten).zero(Kept).extents(Extents::Flatten),
-    row("Gather", layout::gather).narrow(Narrow::Indices).zero(Kept).extents(Extents::Gather),
+    row("Gather", gather::gather).narrow(Narrow::Indices).zero(Kept).extents(Extents::Gather),
     row("Identity", layout::identity).zero(Kept),
-    row("Pad", layout::pad).since(2).narrow(Narrow::PadAmounts),
+    row("Pad", layout::pad).narrow(Narrow::PadAmounts),
     row("Reshape", layout::reshape).narrow(target(1, "shape")).zero(Kept).extents(Extents::Target),
     row("Slice", layout::slice).narrow(Narrow::SliceBounds).zero(Kept),
     row("SpaceToDepth", layout::space_to_depth).zero(Kept),
-    row("Split", layout::split).since(2).narrow(Narrow::SplitSizes).zero(Kept),
+    row("Split", layout::split).narrow(Narrow::SplitSizes).zero(Kept),
     row("Squeeze", layout::squeeze).zero(Kept).extents(Extents::Squeeze),
-    row("Tile", layout::tile).since(6).zero(Kept),
+    row("Tile", layout::tile).zero(Kept),
     row("Transpose", layout::transpose).zero(Kept),
     row("Unsqueeze", layout::unsqueeze).zero(Kept).extents(Extents::Unsqueeze),
     // Shapes and small constants.
@@ -133,34 +169,41 @@ pub(super) static ROWS: &[Row] = &[
     row("Add", map::broadcasting).eval(Binary(i64::checked_add, |a, b| a + b)).zero(AllOperands),
     row("And", map::broadcasting).zero(AnyOperand),
     row("BitShift", map::broadcasting).since(11),
+    row("BitwiseAnd", map::broadcasting).since(18).zero(AnyOperand),
+    row("BitwiseOr", map::broadcasting).since(18).zero(AllOperands),
+    row("BitwiseXor", map::broadcasting).since(18).zero(AllOperands),
     row("Div", map::broadcasting).eval(Binary(i64::checked_div, |a, b| a / b)).zero(Kept),
     row("Equal", map::predicate).eval(Compare(|a, b| a == b)),
     row("Greater", map::predicate).eval(Compare(|a, b| a > b)),
     row("GreaterOrEqual", map::predicate).since(12).eval(Compare(|a, b| a >= b)),
     row("Less", map::predicate).eval(Compare(|a, b| a < b)),
     row("LessOrEqual", map::predicate).since(12).eval(Compare(|a, b| a <= b)),
-    row("Max", map::broadcasting).since(8).eval(Binary(|a, b| Some(a.max(b)), values::larger)),
-    row("Mean", map::broadcasting).since(8).zero(AllOperands),
-    row("Min", map::broadcasting).since(8).eval(Binary(|a, b| Some(a.min(b)), values::smaller)),
+    row("Max", map::broadcasting).eval(Binary(|a, b| Some(a.max(b)), values::larger)),
+    row("Mean", map::broadcasting).zero(AllOperands),
+    row("Min", map::broadcasting).eval(Binary(|a, b| Some(a.min(b)), values::smaller)),
     row("Mod", map::broadcasting).since(10).eval(Custom(values::evaluate_mod)),
     row("Mul", map::broadcasting).eval(Binary(i64::checked_mul, |a, b| a * b)).zero(AnyOperand),
     row("Or", map::broadcasting),
-    row("Pow", map::broadcasting).since(7).eval(Binary(|_, _| None, f64::powf)),
+    row("Pow", map::broadcasting).eval(Binary(|_, _| None, f64::powf)),
     row("PRelu", map::prelu).zero(Kept),
     row("Sub", map::broadcasting).eval(Binary(i64::checked_sub, |a, b| a - b)).zero(AllOperands),
-    row("Sum", map::broadcasting).since(8).zero(AllOperands),
+    row("Sum", map::broadcasting).zero(AllOperands),
+    row("SwiGLU", map::broadcasting).since(28).zero(AnyOperand),
     row("Where", map::select).since(9).eval(Custom(values::evaluate_where)),
     row("Xor", map::broadcasting),
     // Functions of one operand.
     row("Abs", map::unary).eval(Unary(f64::abs)).zero(Kept),
     row("Acos", map::unary),
     row("Acosh", map::unary),
+    row("Affine", map::unary),
     row("Asin", map::unary).zero(Kept),
     row("Asinh", map::unary).zero(Kept),
     row("Atan", map::unary).zero(Kept),
     row("Atanh", map::unary).zero(Kept),
-    row("Cast", map::cast).since(6).eval(Custom(values::evaluate_cast)).zero(Kept),
-    row("CastLike", map::cast).since(15),
+    row("BitCast", map::cast).since(26).zero(Kept),
+    row("BitwiseNot", map::unary).since(18),
+    row("Cast", map::cast).eval(Custom(values::evaluate_cast)).zero(Kept),
+    row("CastLike", map::cast_like).since(15),
     row("Ceil", map::unary).eval(Unary(f64::ceil)).zero(Kept),
     row("Celu", map::unary).since(12).zero(Kept),
     row("Clip", map::unary).eval(Custom(values::evaluate_clip)),
@@ -174,16 +217,19 @@ pub(super) static ROWS: &[Row] = &[
     row("Gelu", map::unary).since(20).zero(Kept),
     row("HardSigmoid", map::unary),
     row("HardSwish", map::unary).since(14).zero(Kept),
-    row("IsInf", map::unary).since(10),
-    row("IsNaN", map::unary).since(9),
+    row("ImageScaler", map::image_scaler),
+    row("IsInf", map::unary_predicate).since(10),
+    row("IsNaN", map::unary_predicate).since(9),
     row("LeakyRelu", map::unary).zero(Kept),
     row("Log", map::unary).eval(Unary(f64::ln)),
     row("Mish", map::unary).since(18).zero(Kept),
     row("Neg", map::unary).eval(Unary(|x| -x)).zero(Kept),
     row("Not", map::unary).eval(Unary(|x| f64::from(u8::from(x == 0.0)))),
+    row("ParametricSoftplus", map::unary),
     row("Reciprocal", map::unary).eval(Unary(f64::recip)),
     row("Relu", map::unary).eval(Unary(|x| values::larger(x, 0.0))).zero(Kept),
     row("Round", map::unary).since(11).eval(Unary(round_half_even)).zero(Kept),
+    row("ScaledTanh", map::unary).zero(Kept),
     row("Selu", map::unary).zero(Kept),
     row("Shrink", map::unary).since(9),
     row("Sigmoid", map::unary),
@@ -198,26 +244,31 @@ pub(super) static ROWS: &[Row] = &[
     row("Tanh", map::unary).eval(Unary(f64::tanh)).zero(Kept),
     row("ThresholdedRelu", map::unary),
     // Normalisation.
-    row("BatchNormalization", map::batch_norm).statistics(3..5),
-    row("GroupNormalization", map::group_norm).since(18),
-    row("Hardmax", map::softmax),
-    row("InstanceNormalization", map::instance_norm).since(6),
-    row("LayerNormalization", map::layer_norm).since(17),
-    row("LogSoftmax", map::softmax),
-    row("LpNormalization", map::along_axis),
-    row("LRN", map::across_channels),
-    row("MeanVarianceNormalization", map::mean_variance_norm).since(9),
-    row("RMSNormalization", map::layer_norm).since(23),
-    row("Softmax", map::softmax),
+    row("BatchNormalization", normalise::batch_norm).statistics(3..5),
+    row("GroupNormalization", normalise::group_norm).since(18),
+    row("Hardmax", normalise::softmax),
+    row("InstanceNormalization", normalise::instance_norm),
+    row("LayerNormalization", normalise::layer_norm).since(17),
+    row("LogSoftmax", normalise::softmax),
+    row("LpNormalization", normalise::along_axis),
+    row("LRN", normalise::across_channels),
+    row("MeanVarianceNormalization", normalise::mean_variance_norm).since(9),
+    row("RMSNormalization", normalise::layer_norm).since(23),
+    row("Softmax", normalise::softmax),
     // Pools, reductions, resizing.
+    row("AffineGrid", pool::affine_grid).since(20),
     row("ArgMax", map::arg_reduce),
     row("ArgMin", map::arg_reduce),
-    row("AveragePool", map::pool),
-    row("GlobalAveragePool", map::global_pool),
-    row("GlobalLpPool", map::global_pool).since(2),
-    row("GlobalMaxPool", map::global_pool),
-    row("LpPool", map::pool).since(11),
-    row("MaxPool", map::pool),
+    row("AveragePool", pool::pool),
+    row("Crop", pool::crop),
+    row("GlobalAveragePool", pool::global_pool),
+    row("GlobalLpPool", pool::global_pool),
+    row("GlobalMaxPool", pool::global_pool),
+    row("GridSample", pool::grid_sample).since(16).zero(Kept),
+    row("LpPool", pool::pool),
+    row("MaxPool", pool::pool),
+    row("MaxRoiPool", pool::max_roi_pool),
+    row("MaxUnpool", pool::max_unpool).since(9),
     row("ReduceL1", map::reduce),
     row("ReduceL2", map::reduce),
     row("ReduceLogSum", map::reduce),
@@ -228,20 +279,71 @@ pub(super) static ROWS: &[Row] = &[
     row("ReduceProd", map::reduce).eval(Custom(reduction::evaluate_product)),
     row("ReduceSum", map::reduce).eval(Custom(reduction::evaluate_sum)),
     row("ReduceSumSquare", map::reduce),
-    row("Resize", map::resize).since(10).narrow(target(3, "")),
-    row("Upsample", map::resize).since(7),
+    row("Resize", pool::resize).since(10).narrow(target(3, "")),
+    row("RoiAlign", pool::roi_align).since(10),
+    row("Upsample", pool::upsample),
     // Quantisation.
-    row("DequantizeLinear", map::quantize)
+    row("ConvInteger", quantised::conv_integer)
+        .since(10)
+        .narrow(Narrow::Group)
+        .layer(Kind::Conv)
+        .extents(Extents::Conv)
+        .zero_points(&[(0, 2), (1, 3)]),
+    row("DequantizeLinear", quantised::dequantize)
         .since(10)
         .eval(Custom(values::evaluate_dequantize))
         .zero(Kept)
         .zero_points(&[(0, 2)]),
-    row("QuantizeLinear", map::quantize).since(10).zero(Kept),
-    row("QLinearAdd", map::quantised_broadcasting).of("com.microsoft"),
-    row("QLinearAveragePool", map::quantised_pool).of("com.microsoft"),
-    row("QLinearGlobalAveragePool", map::quantised_pool).of("com.microsoft"),
-    row("QLinearMul", map::quantised_broadcasting).of("com.microsoft"),
-    row("QLinearSigmoid", map::unary).of("com.microsoft"),
-    row("QLinearLeakyRelu", map::unary).of("com.microsoft"),
-    row("QGemm", contract::quantised_gemm).of("com.microsoft").layer(Kind::Dense).zero_points(&[(0, 2), (3, 5)]),
+    row("DynamicQuantizeLinear", quantised::dynamic_quantize).since(11).places(Places::All),
+    row("MatMulInteger", quantised::matmul_integer).since(10).layer(Kind::Dense).zero_points(&[(0, 2), (1, 3)]),
+    row("QLinearConv", quantised::conv)
+        .since(10)
+        .narrow(Narrow::Group)
+        .layer(Kind::Conv)
+        .extents(Extents::Conv)
+        .zero_points(&[(0, 2), (3, 5)]),
+    row("QLinearMatMul", quantised::matmul).since(10).layer(Kind::Dense).zero_points(&[(0, 2), (3, 5)]),
+    row("QuantizeLinear", quantised::quantize).since(10).zero(Kept),
+    // Operators of onnxruntime.
+    fused("BiasAdd", map::broadcasting).zero(AllOperands),
+    fused("BiasGelu", map::broadcasting).zero(AllOperands),
+    fused("CropAndResize", pool::crop_and_resize),
+    fused("DequantizeLinear", quantised::dequantize).like(13).zero(Kept).zero_points(&[(0, 2)]),
+    fused("DynamicQuantizeMatMul", quantised::dynamic_matmul).layer(Kind::Dense),
+    fused("ExpandDims", layout::unsqueeze).zero(Kept).extents(Extents::Unsqueeze),
+    fused("FastGelu", map::broadcasting).zero(AllOperands),
+    fused("FusedConv", contract::fused_conv).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv),
+    fused("FusedGemm", contract::fused_gemm).layer(Kind::Dense).extents(Extents::Gemm),
+    fused("FusedMatMul", contract::fused_matmul).layer(Kind::Dense).zero(AllOperands),
+    fused("GatherND", gather::gather_nd),
+    fused("Gelu", map::unary).zero(Kept),
+    fused("GridSample", pool::grid_sample).zero(Kept),
+    fused("Inverse", signal::matrices),
+    fused("MatMulIntegerToFloat", quantised::matmul_to_float).layer(Kind::Dense).zero_points(&[(0, 4), (1, 5)]),
+    fused("MulInteger", quantised::mul_integer),
+    fused("NhwcMaxPool", pool::nhwc_max_pool),
+    fused("Pad", layout::pad).like(13).narrow(Narrow::PadAmounts),
+    fused("QGemm", quantised::gemm).layer(Kind::Dense).zero_points(&[(0, 2), (3, 5)]),
+    fused("QLinearAdd", quantised::broadcasting),
+    fused("QLinearAveragePool", quantised::average_pool),
+    fused("QLinearConcat", quantised::concat),
+    fused("QLinearConv", quantised::conv)
+        .narrow(Narrow::Group)
+        .layer(Kind::Conv)
+        .extents(Extents::Conv)
+        .zero_points(&[(0, 2), (3, 5)]),
+    fused("QLinearGlobalAveragePool", quantised::global_pool),
+    fused("QLinearLeakyRelu", map::unary),
+    fused("QLinearMul", quantised::broadcasting),
+    fused("QLinearReduceMean", quantised::reduce_mean),
+    fused("QLinearSigmoid", map::unary),
+    fused("QLinearSoftmax", quantised::softmax),
+    fused("QLinearWhere", quantised::select),
+    fused("QuantizeLinear", quantised::quantize).like(13),
+    fused("QuickGelu", map::unary).zero(Kept),
+    fused("SampleOp", layout::identity).zero(Kept),
+    fused("SkipLayerNormalization", normalise::skip_layer_norm).places(Places::All),
+    fused("SkipSimplifiedLayerNormalization", normalise::skip_layer_norm).places(Places::All),
+    fused("TransposeMatMul", contract::fused_matmul).layer(Kind::Dense).zero(AllOperands),
+    fused("Trilu", signal::matrices).zero(Kept),
 ];

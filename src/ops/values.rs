@@ -125,20 +125,23 @@ pub(super) fn evaluate_dequantize(call: &Call, inputs: &[Option<&Tensor>]) -> Op
     let (x, scale) = (inputs.first().copied().flatten()?, inputs.get(1).copied().flatten()?);
     let zero = inputs.get(2).copied().flatten();
     let along = |t: &Tensor| -> Option<Vec<f64>> {
-        if t.shape().len() > 1 {
-            let spread = super::map::blocks(call, x.shape(), t.shape()).ok()?;
+        if t.elements() == 1 {
+            return Some(vec![t.to_f64()?[0]; x.elements()]);
+        }
+        let axis = call.axis("axis", 1, x.shape().len()).ok()?;
+        if call.int("block_size", 0) > 0 {
+            let spread = super::quantised::blocks(call, x.shape(), t.shape()).ok()?;
             return step::apply(&[spread], t)?.to_f64();
         }
         let mut shape = vec![1; x.shape().len()];
-        if t.elements() != 1 {
-            *shape.get_mut(call.axis("axis", 1, x.shape().len()).ok()?)? = t.elements();
-        }
-        Some(spread(&t.to_f64()?, &shape, x.shape()))
+        shape[axis] = t.elements();
+        (x.shape()[axis] == t.elements()).then(|| Some(spread(&t.to_f64()?, &shape, x.shape())))?
     };
     let scales = along(scale)?;
     let zeros = zero.map_or_else(|| Some(vec![0.0; x.elements()]), along)?;
     let values: Vec<f64> = x.to_f64()?.iter().zip(scales.iter().zip(&zeros)).map(|(x, (s, z))| (x - z) * s).collect();
-    Some(vec![Tensor::from_f64(scale.dtype(), x.shape(), &values)?])
+    let dtype = super::quantised::dequantize(call).ok()?.outputs[0].dtype?;
+    Some(vec![Tensor::from_f64(dtype, x.shape(), &values)?])
 }
 
 /// An elementwise function of two numbers, on integers and on reals.

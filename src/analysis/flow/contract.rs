@@ -6,7 +6,6 @@ use super::super::field::Field;
 use super::super::label::Origin;
 use super::Flow;
 use super::elementwise::Aligned;
-use super::stored::ZeroLost;
 use crate::ir::{NodeId, ValueId};
 use crate::ops::step::{Step, shape_after};
 use crate::ops::{Contraction, Effect, Groups, View};

@@ -50,8 +50,8 @@ impl Flow<'_> {
         Field { axes: Vec::new(), atoms: vec![PINNED] }
     }
 
-    pub(super) fn concat(&mut self, n: NodeId, effect: &Effect, axis: usize) {
-        let inputs: Vec<ValueId> = self.model.node(n).inputs().iter().flatten().copied().collect();
+    pub(super) fn concat(&mut self, n: NodeId, effect: &Effect, axis: usize, inputs: &[usize]) {
+        let inputs: Vec<ValueId> = inputs.iter().filter_map(|&i| self.model.node(n).input(i)).collect();
         let shape = effect.outputs[0].shape.clone().unwrap_or_default();
         let mut extents = Vec::new();
         let mut parts: Vec<Vec<Field>> = Vec::new();

@@ -90,13 +90,13 @@ impl<'a> Flow<'a> {
             }
             Action::Map(operands) => self.map(n, effect, operands),
             Action::Layout { input, outputs } => self.layout(n, *input, outputs),
-            Action::Concat { axis } => self.concat(n, effect, *axis),
+            Action::Concat { axis, inputs } => self.concat(n, effect, *axis, inputs),
             Action::Contract(c) => self.contract(n, effect, c),
         }
         let mentioned: Vec<usize> = match &effect.action {
             Action::Map(operands) => operands.iter().map(|o| o.input).collect(),
             Action::Layout { input, .. } => vec![*input],
-            Action::Concat { .. } => (0..node.inputs().len()).collect(),
+            Action::Concat { inputs, .. } => inputs.clone(),
             Action::Contract(c) => c.operands.iter().map(|v| v.input).chain(c.also.iter().map(|b| b.input)).collect(),
             Action::ShapeOnly | Action::Opaque(_) => return,
         };

@@ -102,6 +102,10 @@ impl Flow<'_> {
             Ok(out)
         };
         if let Action::Contract(c) = &effect.action {
+            // What follows the sum in a fused operator may make something of zero.
+            if row.zero != Zero::AllOperands {
+                return Err(lost());
+            }
             let weights = c.operands.iter().filter_map(|o| node.input(o.input)).filter(|&v| constant(v));
             let [weight] = weights.collect::<Vec<_>>()[..] else { return Err(lost()) };
             let also = c.also.iter().filter_map(|o| node.input(o.input));
