@@ -12,6 +12,7 @@ pub mod fold_batch_norm;
 pub mod fold_constants;
 pub mod pipeline;
 pub mod prune;
+pub mod prune_lossless;
 
 pub use pipeline::{ArgumentError, Arguments, DEFAULT_PIPELINE, Event, Pipeline, PipelineError};
 
@@ -102,6 +103,7 @@ pub static REGISTRY: &[Registration] = &[
     Registration { name: "fold-batch-norm", summary: "Folds batch normalisation into the weights of the layer before it.", make: fold_batch_norm::make, source: include_str!("fold_batch_norm.rs") },
     Registration { name: "fold-constants", summary: "Computes what depends on constants only, unless the result is much larger.", make: fold_constants::make, source: include_str!("fold_constants.rs") },
     Registration { name: "prune", summary: "Removes filters, and everything downstream that belonged to them.", make: prune::make, source: include_str!("prune.rs") },
+    Registration { name: "prune-lossless", summary: "Removes channels that are constant, duplicate or unread, without a change of the outputs.", make: prune_lossless::make, source: include_str!("prune_lossless.rs") },
 ];
 
 /// `1 node`, `2 nodes`, `no nodes`.

@@ -7,6 +7,7 @@
 //! How: a row names one rule ([`Effect`] of one node, shapes and channels together), how small constants are
 //! evaluated, what has to be narrowed after a cut, and what becomes of an all-zero operand.
 
+mod addend;
 pub(crate) mod array;
 mod call;
 mod contract;
@@ -16,6 +17,7 @@ pub mod step;
 mod table;
 mod values;
 
+pub use addend::Addend;
 pub use call::{Action, Call, Contraction, Effect, Fact, Kind, Operand, Refusal, View};
 pub(crate) use layout::{pad_amounts, slice_bounds, split_sizes};
 
@@ -35,6 +37,10 @@ pub struct Row {
     pub eval: Eval,
     pub narrow: Narrow,
     pub zero: Zero,
+    /// Pairs of inputs `(a, b)`: where `a` is zero the result does not depend on `b`, as long as that is finite.
+    pub ignores: &'static [(usize, usize)],
+    /// What a linear operator adds; `None` for what is not linear, or not on plain numbers.
+    pub addend: fn(&Call) -> Option<Addend>,
 }
 
 /// Computes a node's outputs from its constant inputs.
@@ -122,6 +128,11 @@ pub fn evaluate(row: &Row, call: &Call, effect: &Effect, inputs: &[Option<&Tenso
         (_, Eval::Compare(holds)) => values::compare(inputs, holds),
         (_, Eval::Custom(f)) => f(call, inputs),
     }
+}
+
+/// Whether two runs of the operator on the same operands may differ.
+pub fn is_random(op_type: &str) -> bool {
+    matches!(op_type, "Bernoulli" | "Multinomial") || op_type.starts_with("Random")
 }
 
 /// All rows, in the order of the table.

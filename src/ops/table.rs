@@ -1,11 +1,21 @@
 //! One operator, one row.
 
-use super::{Call, Effect, Eval, Narrow, Refusal, Row, Zero, contract, layout, map, values};
+use super::{Addend, Call, Effect, Eval, Narrow, Refusal, Row, Zero, addend, contract, layout, map, values};
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
 
 const fn row(name: &'static str, rule: Rule) -> Row {
-    Row { domain: "", name, since: 1, rule, eval: Eval::None, narrow: Narrow::Nothing, zero: Zero::Lost }
+    Row {
+        domain: "",
+        name,
+        since: 1,
+        rule,
+        eval: Eval::None,
+        narrow: Narrow::Nothing,
+        zero: Zero::Lost,
+        ignores: &[],
+        addend: |_| None,
+    }
 }
 
 impl Row {
@@ -28,6 +38,14 @@ impl Row {
     const fn zero(self, zero: Zero) -> Self {
         Self { zero, ..self }
     }
+
+    const fn ignores(self, ignores: &'static [(usize, usize)]) -> Self {
+        Self { ignores, ..self }
+    }
+
+    const fn addend(self, addend: fn(&Call) -> Option<Addend>) -> Self {
+        Self { addend, ..self }
+    }
 }
 
 use Eval::{Binary, Compare, Custom, Unary};
@@ -43,13 +61,13 @@ fn round_half_even(x: f64) -> f64 {
 
 pub(super) static ROWS: &[Row] = &[
     // Sums of products.
-    row("Conv", contract::conv).narrow(Narrow::Group),
-    row("ConvTranspose", contract::conv_transpose).narrow(Narrow::Group),
-    row("Einsum", contract::einsum).since(12),
-    row("Gemm", contract::gemm).since(7),
+    row("Conv", contract::conv).narrow(Narrow::Group).addend(addend::conv),
+    row("ConvTranspose", contract::conv_transpose).narrow(Narrow::Group).addend(addend::conv_transpose),
+    row("Einsum", contract::einsum).since(12).addend(addend::product),
+    row("Gemm", contract::gemm).since(7).addend(addend::gemm),
     row("GRU", contract::recurrent).since(7),
     row("LSTM", contract::recurrent).since(7),
-    row("MatMul", contract::matmul),
+    row("MatMul", contract::matmul).addend(addend::product),
     row("QLinearConv", contract::quantised_conv).since(10).narrow(Narrow::Group),
     row("RNN", contract::recurrent).since(7),
     // Rearrangements.
@@ -80,7 +98,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Add", map::broadcasting).eval(Binary(i64::checked_add, |a, b| a + b)).zero(AllOperands),
     row("And", map::broadcasting).zero(Kept),
     row("BitShift", map::broadcasting).since(11),
-    row("Div", map::broadcasting).eval(Binary(i64::checked_div, |a, b| a / b)).zero(Kept),
+    row("Div", map::broadcasting).eval(Binary(i64::checked_div, |a, b| a / b)).zero(Kept).ignores(&[(0, 1)]),
     row("Equal", map::predicate).eval(Compare(|a, b| a == b)),
     row("Greater", map::predicate).eval(Compare(|a, b| a > b)),
     row("GreaterOrEqual", map::predicate).since(12).eval(Compare(|a, b| a >= b)),
@@ -90,10 +108,10 @@ pub(super) static ROWS: &[Row] = &[
     row("Mean", map::broadcasting).since(8).zero(AllOperands),
     row("Min", map::broadcasting).since(8).eval(Binary(|a, b| Some(a.min(b)), values::smaller)),
     row("Mod", map::broadcasting).since(10).eval(Custom(values::evaluate_mod)),
-    row("Mul", map::broadcasting).eval(Binary(i64::checked_mul, |a, b| a * b)).zero(Kept),
+    row("Mul", map::broadcasting).eval(Binary(i64::checked_mul, |a, b| a * b)).zero(Kept).ignores(&[(0, 1), (1, 0)]),
     row("Or", map::broadcasting),
     row("Pow", map::broadcasting).since(7).eval(Binary(|_, _| None, f64::powf)),
-    row("PRelu", map::prelu).zero(Kept),
+    row("PRelu", map::prelu).zero(Kept).ignores(&[(0, 1)]),
     row("Sub", map::broadcasting).eval(Binary(i64::checked_sub, |a, b| a - b)).zero(AllOperands),
     row("Sum", map::broadcasting).since(8).zero(AllOperands),
     row("Where", map::select).since(9).eval(Custom(values::evaluate_where)),
@@ -146,10 +164,10 @@ pub(super) static ROWS: &[Row] = &[
     row("Tanh", map::unary).eval(Unary(f64::tanh)).zero(Kept),
     row("ThresholdedRelu", map::unary),
     // Normalisation.
-    row("BatchNormalization", map::batch_norm),
+    row("BatchNormalization", map::batch_norm).ignores(&[(1, 0)]),
     row("GroupNormalization", map::group_norm).since(18),
     row("Hardmax", map::softmax),
-    row("InstanceNormalization", map::instance_norm).since(6),
+    row("InstanceNormalization", map::instance_norm).since(6).ignores(&[(1, 0)]),
     row("LayerNormalization", map::layer_norm).since(17),
     row("LogSoftmax", map::softmax),
     row("LpNormalization", map::along_axis),

@@ -16,11 +16,31 @@ pub struct Plan {
     pub model: ModelRef,
     /// The options of the prune, by their command-line names.
     pub options: serde_json::Value,
+    /// What the new model computes. A lossless removal changes weights, so that it cannot be replayed on others.
+    #[serde(default, skip_serializing_if = "Reference::is_masked")]
+    pub reference: Reference,
     pub groups: Vec<GroupPlan>,
     pub tensors: Vec<TensorCut>,
     pub reads: Vec<ReadCut>,
     pub cost: Cost,
     pub verified: Option<Verified>,
+}
+
+/// What a new model is compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// The original with the plan's reads set to zero.
+    #[default]
+    Masked,
+    /// The original as it is; the plan has no reads.
+    Original,
+}
+
+impl Reference {
+    fn is_masked(&self) -> bool {
+        *self == Self::Masked
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,6 +136,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
     pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Reference::is_masked")]
+    pub reference: Reference,
     pub max_relative_error: Option<f64>,
     /// Why it could not be verified: node and reason.
     pub reason: Option<String>,
