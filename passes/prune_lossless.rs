@@ -119,8 +119,8 @@ impl Pass for PruneLossless {
             drop(worlds);
             *model = new;
         }
-        let (channels, remarks) = (record.channels(), record.remarks().to_vec());
-        let summary = format!("removed {}", counted(channels, "class of channels").replace("channelss", "channels"));
+        let (channels, remarks) = (record.channels(), record.remarks());
+        let summary = format!("removed {}", counted(channels, "channel"));
         let plan = Some(record.plan(&original, model, context));
         Ok(Outcome { changes: channels, summary, remarks, plan })
     }

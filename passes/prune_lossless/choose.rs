@@ -153,7 +153,10 @@ impl<'a> Study<'a> {
         let unread = reading
             .taps
             .as_ref()
-            .is_some_and(|t| (0..t.outs).all(|o| !t.live[o * t.columns + q] || removed.contains(&reading.filters[o])));
+            .is_some_and(|t| {
+                let goes = |f: Atom| f == class || removed.contains(&f);
+                (0..t.outs).all(|o| !t.live[o * t.columns + q] || goes(reading.filters[o]))
+            });
         let constants = reading.constants_of(q).filter(|_| reading.real);
         if unread || reading.idle[q] || constants.as_ref().is_some_and(|c| c.iter().all(|x| *x == 0.0)) {
             return Need::Nothing;

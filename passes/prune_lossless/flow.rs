@@ -14,7 +14,10 @@ use crate::ops::{Action, Effect, Operand, Row, array};
 use std::collections::BTreeMap;
 
 /// Slices of one tensor beyond which they are not told apart.
-pub(super) const MOST_SLICES: usize = 1 << 20;
+const MOST_SLICES: usize = 1 << 16;
+
+/// Numbers of one model beyond which no more slices are told apart.
+const MOST_NUMBERS: usize = 1 << 20;
 
 pub(super) struct Numbering<'a> {
     pub model: &'a Model,
@@ -98,16 +101,19 @@ impl<'a> Numbering<'a> {
         self.table.over(&seen, view, axes)
     }
 
+    /// How many slices of one tensor are told apart.
+    pub(super) fn most_slices(&self) -> usize {
+        if self.table.len() < MOST_NUMBERS { MOST_SLICES } else { 1 }
+    }
+
     /// The axes along which the slices of a value are told apart: those that labels run along.
     fn wanted(&self, v: ValueId, shape: &[usize]) -> Vec<usize> {
         let mut axes: Vec<usize> = self.world.fields[v.index()].iter().flat_map(|f| f.axes.clone()).collect();
         axes.retain(|&a| shape[a] > 1);
         axes.sort_unstable();
         axes.dedup();
-        match axes.iter().map(|&a| shape[a]).fold(1, usize::saturating_mul) {
-            0..=MOST_SLICES => axes,
-            _ => Vec::new(),
-        }
+        let count = axes.iter().map(|&a| shape[a]).fold(1, usize::saturating_mul);
+        if count <= self.most_slices() { axes } else { Vec::new() }
     }
 
     fn node(&mut self, n: NodeId) {
@@ -353,7 +359,7 @@ impl<'a> Numbering<'a> {
                 rest.push((real(&a, from), real(&b, to)));
             }
         }
-        if old.iter().map(|&a| from[a]).fold(1, usize::saturating_mul) > MOST_SLICES {
+        if old.iter().map(|&a| from[a]).fold(1, usize::saturating_mul) > self.most_slices() {
             let whole = self.table.over(&numbers, from, &[]);
             let whole = Numbers { axes: Vec::new(), ids: whole };
             return self.changed(whole, format!("reshape {from:?} {to:?}"), None);

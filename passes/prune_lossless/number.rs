@@ -59,6 +59,11 @@ impl Table {
         n
     }
 
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The number of a constant. What is not finite is no constant that anything could be folded into.
     pub fn constant(&mut self, value: f64) -> Number {
         // The sum makes one zero of both.
@@ -218,12 +223,17 @@ pub(super) fn each(shape: &[usize], axes: &[usize], mut f: impl FnMut(usize, usi
     let own = array::strides(&axes.iter().map(|&a| shape[a]).collect::<Vec<_>>());
     let stride: Vec<usize> =
         (0..shape.len()).map(|a| axes.iter().position(|&b| a == b).map_or(0, |i| own[i])).collect();
-    let total: usize = shape.iter().product();
-    let mut at = vec![0usize; shape.len()];
+    // Elements of one slice that lie side by side.
+    let inner = stride.iter().rposition(|&s| s != 0).map_or(0, |a| a + 1);
+    let run: usize = shape[inner..].iter().product();
+    let blocks: usize = shape[..inner].iter().product();
+    let mut at = vec![0usize; inner];
     let mut slot = 0;
-    for i in 0..total {
-        f(slot, i);
-        for a in (0..shape.len()).rev() {
+    for block in 0..blocks {
+        for i in block * run..(block + 1) * run {
+            f(slot, i);
+        }
+        for a in (0..inner).rev() {
             at[a] += 1;
             slot += stride[a];
             if at[a] < shape[a] {

@@ -192,8 +192,8 @@ impl Reader<'_> {
         inputs.flat_map(|&v| self.coupling.classes_of(v)).collect()
     }
 
-    /// The fields of an operand under the shape of its view, seen through the classes.
-    fn seen(&self, v: ValueId, view: &[usize]) -> Option<Vec<Field>> {
+    /// The fields of an operand under the shape of its view: as they are, and seen through the classes.
+    fn seen(&self, v: ValueId, view: &[usize]) -> Option<Vec<(Field, Field)>> {
         let world = &self.coupling.worlds[0];
         let own = world.shapes.shape(v)?;
         let step = Step::Reshape(view.to_vec());
@@ -204,7 +204,8 @@ impl Reader<'_> {
             }
             let field = field.clone().step(&step, own, &mut |_, _, _| Vec::new());
             let atoms = field.atoms.iter().map(|&a| self.coupling.atoms.find(a)).collect();
-            out.push(Field { atoms, ..field }.squeezed(view));
+            let seen = Field { atoms, axes: field.axes.clone() }.squeezed(view);
+            out.push((field, seen));
         }
         Some(out)
     }
@@ -213,9 +214,11 @@ impl Reader<'_> {
         let axes = axes_of(x, over);
         let columns = axes.iter().map(|&a| x.shape[a]).product();
         let mut out = vec![BTreeSet::new(); columns];
-        for field in self.seen(data, &x.shape)? {
-            // A field that does not vary along the summed axes passes: whole groups of a convolution.
-            if !field.axes.iter().any(|a| axes.contains(a)) {
+        for (labels, field) in self.seen(data, &x.shape)? {
+            // Seen through the classes, what varies along other axes only passes: whole groups of a convolution. What
+            // does not vary at all is one class for all columns.
+            let sums = |f: &Field| f.axes.iter().any(|a| axes.contains(a));
+            if !sums(&labels) || (!sums(&field) && !field.axes.is_empty()) {
                 continue;
             }
             let others: Vec<usize> = field.axes.iter().copied().filter(|a| !axes.contains(a)).collect();
@@ -235,7 +238,10 @@ impl Reader<'_> {
         let c = self.c;
         let Some(out) = self.model.node(self.n).output(0) else { return stay };
         let fields = self.seen(out, &c.output.shape).unwrap_or_default();
-        let one = fields.iter().find(|f| !f.axes.is_empty() && f.axes.iter().all(|a| taps.out_axes.contains(a)));
+        let one = fields
+            .iter()
+            .map(|f| &f.1)
+            .find(|f| !f.axes.is_empty() && f.axes.iter().all(|a| taps.out_axes.contains(a)));
         one.map_or(stay, |f| f.spread(&taps.out_axes, &c.output.shape))
     }
 
@@ -245,7 +251,8 @@ impl Reader<'_> {
             return self.refuse("operator", "the sum is not one of plain numbers with a stored weight");
         };
         if !addend.steady {
-            let text = format!("{} pads its input: at the border the constant would be missing", node.op_type());
+            let text =
+                format!("{} does not sum over all taps everywhere: at the border parts are missing", node.op_type());
             return self.refuse("padding", text);
         }
         let shape = self.coupling.worlds[0].shapes.shape(out).unwrap_or(&[]);

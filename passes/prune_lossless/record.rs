@@ -10,7 +10,7 @@ use super::flow::Numbering;
 use crate::analysis::{Atom, Coupling, Group, Origin, PINNED, Source, cost, groups, infer, infer_all};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::ops::Kind;
-use crate::plan::{Cost, GroupPlan, ModelRef, Plan, ReasonPlan, Reference, TensorCut, VERSION, VerdictKind};
+use crate::plan::{Cost, GroupPlan, ModelRef, NEEDED, Plan, ReasonPlan, Reference, TensorCut, VERSION, VerdictKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) struct Record {
@@ -20,7 +20,8 @@ pub(super) struct Record {
     values: usize,
     /// By constant and axis: the original positions that are left, where any has gone.
     left: BTreeMap<(ValueId, usize), Vec<usize>>,
-    remarks: Vec<Remark>,
+    /// With the layer that each is about.
+    remarks: Vec<(NodeId, Remark)>,
 }
 
 /// A rule, the node where it holds, and the layer whose filters it is about.
@@ -83,14 +84,16 @@ impl Record {
             }
         }
         for ((s, (label, rule, text, _)), filters) in found {
-            let layer = model.label(study.coupling.sources[s].node);
+            let node = study.coupling.sources[s].node;
+            let layer = model.label(node);
             let text = format!("{} of '{layer}': {text}", listed(&filters));
-            self.remarks.push(Remark { node: (!label.is_empty()).then_some(label), rule: rule.into(), text });
+            let remark = Remark { node: (!label.is_empty()).then_some(label), rule: rule.into(), text };
+            self.remarks.push((node, remark));
         }
     }
 
-    pub fn remarks(&self) -> &[Remark] {
-        &self.remarks
+    pub fn remarks(&self) -> Vec<Remark> {
+        self.remarks.iter().map(|(_, remark)| remark.clone()).collect()
     }
 
     /// Classes of the original that have gone.
@@ -153,16 +156,27 @@ impl Record {
     fn group(&self, original: &Model, group: &Group, id: String) -> GroupPlan {
         let removed = self.gone(group);
         let pin = group.pin.as_ref().filter(|_| group.classes.is_empty());
-        let (verdict, reason) = match pin {
+        let said: Vec<&Remark> = self
+            .remarks
+            .iter()
+            .filter(|(node, _)| group.members.iter().any(|m| m.node == *node))
+            .map(|(_, remark)| remark)
+            .collect();
+        let note: Vec<String> = said.iter().map(|r| r.to_string()).collect();
+        let (verdict, reason) = match (pin, said.first()) {
             _ if !removed.is_empty() => (VerdictKind::Pruned, None),
-            Some(pin) => {
+            (None, Some(r)) => {
+                let reason = ReasonPlan { node: r.node.clone(), rule: r.rule.to_string(), text: r.text.clone() };
+                (VerdictKind::Kept, Some(reason))
+            }
+            (Some(pin), _) => {
                 let node = pin.node.map(|n| original.label(n));
                 (VerdictKind::Pinned, Some(ReasonPlan { node, rule: pin.rule.to_owned(), text: pin.text.clone() }))
             }
-            None => {
-                let text = "no channel is constant, duplicate or unread, or the remarks say why it stays".to_owned();
+            (None, None) => {
+                let text = "no channel is constant, duplicate or unread".to_owned();
                 let node = group.members.first().map(|m| original.label(m.node));
-                (VerdictKind::Kept, Some(ReasonPlan { node, rule: "needed".to_owned(), text }))
+                (VerdictKind::Kept, Some(ReasonPlan { node, rule: NEEDED.to_owned(), text }))
             }
         };
         GroupPlan {
@@ -174,7 +188,7 @@ impl Record {
             scores: Vec::new(),
             removed,
             representation: None,
-            note: None,
+            note: (!note.is_empty()).then(|| note.join("; ")),
         }
     }
 }

@@ -113,7 +113,7 @@ impl Numbering<'_> {
         axes.dedup();
         let extents: Vec<usize> = axes.iter().map(|&a| c.output.shape[a]).collect();
         let count = extents.iter().fold(1usize, |n, &d| n.saturating_mul(d));
-        if count > super::flow::MOST_SLICES {
+        if count > self.most_slices() {
             return;
         }
         let letters: Vec<char> = axes.iter().map(|&a| c.output.letters[a]).collect();
@@ -199,7 +199,7 @@ impl Numbering<'_> {
         let mut ascending = real.clone();
         ascending.sort_unstable();
         let count = real.iter().map(|&a| x.shape[a]).fold(1usize, usize::saturating_mul);
-        if count > super::flow::MOST_SLICES {
+        if count > self.most_slices() {
             return None;
         }
         let ids = self.over_view(data, &x.shape, &ascending);

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Version of the format.
 pub const VERSION: u32 = 1;
 
+/// The rule of groups that a lossless removal leaves as they are because all of it is needed.
+pub const NEEDED: &str = "needed";
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub version: u32,

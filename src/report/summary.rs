@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::analysis::{self, Shapes, node_costs};
 use crate::ir::Model;
 use crate::passes;
-use crate::plan::{Cost, Outcome, Plan, Reference, VerdictKind, Verified};
+use crate::plan::{Cost, GroupPlan, NEEDED, Outcome, Plan, Reference, VerdictKind, Verified};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -187,7 +187,10 @@ fn left_alone(model: &Model, shapes: &Shapes, plan: &Plan) -> Vec<Untouched> {
     let costs: BTreeMap<String, analysis::Cost> =
         node_costs(model, shapes).into_iter().map(|(n, c)| (model.label(n), c)).collect();
     let mut out: Vec<Untouched> = Vec::new();
-    for group in plan.groups.iter().filter(|g| g.verdict != VerdictKind::Pruned) {
+    // A lossless removal leaves what is needed; there is nothing more to say of it.
+    let needed =
+        |g: &&GroupPlan| plan.reference == Reference::Original && g.reason.as_ref().is_some_and(|r| r.rule == NEEDED);
+    for group in plan.groups.iter().filter(|g| g.verdict != VerdictKind::Pruned).filter(|g| !needed(g)) {
         let known = || group.members.iter().filter_map(|m| costs.get(&m.node));
         let reason = match &group.reason {
             Some(r) => Pin { node: r.node.clone(), rule: r.rule.clone(), text: r.text.clone() },
