@@ -57,7 +57,7 @@ mod record;
 mod rewrite;
 mod sum;
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, counted};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError};
 use crate::analysis::{Coupling, groups, infer_all};
 use crate::ir::Model;
 use choose::{Forbidden, Study};
@@ -112,15 +112,21 @@ impl Pass for PruneLossless {
                 }
             }
             let Some((choice, new)) = found else {
+                record.spared(model, &study, &study.choose(&forbidden));
                 record.remark(model, &study, &mut worlds, &forbidden);
                 break;
             };
+            record.spared(model, &study, &choice);
             record.removed(&study, &choice);
             drop(worlds);
             *model = new;
         }
         let (channels, remarks) = (record.channels(), record.remarks());
-        let summary = format!("removed {}", counted(channels, "channel"));
+        let summary = match channels {
+            0 => "removed no channels".to_owned(),
+            1 => "removed 1 class of channels".to_owned(),
+            n => format!("removed {n} classes of channels"),
+        };
         let plan = Some(record.plan(&original, model, context));
         Ok(Outcome { changes: channels, summary, remarks, plan })
     }

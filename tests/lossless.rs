@@ -28,7 +28,9 @@ fn difference(a: &Model, b: &Model) -> f64 {
     let load = |m: &Model| Runner::load(&m.export(), &shapes).unwrap_or_else(|e| panic!("{e}"));
     let (a, b) = (load(a), load(b));
     let mut worst = 0f64;
-    for (seed, factor) in [(1, 1.0), (2, 1.0), (3, 1e-3), (4, 100.0)] {
+    // Half precision has no room for large ones.
+    let large = if shapes.iter().any(|s| s.1 == DataType::Float16) { 1.0 } else { 100.0 };
+    for (seed, factor) in [(1, 1.0), (2, 1.0), (3, 1e-3), (4, large)] {
         let scaled = |t: &Tensor| {
             let values: Vec<f64> = t.to_f64().unwrap().iter().map(|x| x * factor).collect();
             Tensor::from_f64(t.dtype(), t.shape(), &values).unwrap()
@@ -67,11 +69,10 @@ fn params(model: &Model) -> u64 {
 
 #[test]
 fn every_fixture_computes_the_same_afterwards() {
-    let mut refused = 0;
     fixture::each("passes/prune-lossless", |fixture| {
         let Fixture { path, model, .. } = fixture;
         let (new, outcome) = pruned(model);
-        let half = constant(model, "w1").dtype() == DataType::Float16;
+        let half = model.constants().any(|v| model.constant(v).unwrap().data_type() == DataType::Float16 as i32);
         let error = difference(model, &new);
         assert!(error <= if half { 1e-2 } else { 1e-5 }, "{}: outputs differ by {error:e}", path.display());
         let plan = outcome.plan.unwrap();
@@ -85,18 +86,24 @@ fn every_fixture_computes_the_same_afterwards() {
         ("padding", "padding"),
         ("graph-output", "graph-output"),
         ("weight-shared", "weight-shared"),
-        ("last-channel", "last-channel"),
         ("pool-padding", "not-constant-when-read"),
         ("dequantised", "weight-computed"),
     ] {
         let path = fixture::root().join(format!("passes/prune-lossless/refused-{name}.onnxtxt"));
         let (_, outcome) = pruned(&Fixture::load(&path).model);
         let rules: Vec<&str> = outcome.remarks.iter().map(|r| &r.rule[..]).collect();
-        assert_eq!(rules, [rule], "{name}: {:?}", outcome.remarks);
+        assert!(!rules.is_empty() && rules.iter().all(|r| *r == rule), "{name}: {:?}", outcome.remarks);
         assert!(outcome.remarks[0].node.is_some());
-        refused += 1;
+        assert_eq!(outcome.changes, usize::from(name == "dequantised"), "{name}");
     }
-    assert_eq!(refused, 6);
+    let of = |name: &str| {
+        let path = fixture::root().join(format!("passes/prune-lossless/{name}.onnxtxt"));
+        let (_, outcome) = pruned(&Fixture::load(&path).model);
+        outcome.remarks.iter().map(|r| r.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("refused-last-channel")[0], "conv1: last-channel: filter 0: a layer keeps a channel at least");
+    assert!(of("residual")[0].starts_with("conv2: not-constant-when-read: filter 2 of 'conv2'"));
+    assert!(of("half")[0].starts_with("conv4: rounding: "));
 }
 
 fn trained() -> Model {
@@ -122,7 +129,7 @@ fn a_trained_network_loses_what_was_planted_and_no_more() {
     plant(&mut model, "bn2.weight", |w| w[5].fill(0.0));
     plant(&mut model, "bn2.bias", |b| b[5].fill(-0.25));
     // A duplicate, normalisation included.
-    for name in ["conv3.weight", "conv3.bias", "bn3.weight", "bn3.bias", "bn3.running_mean", "bn3.running_var"] {
+    for name in ["conv3.weight", "conv3.bias", "bn3.weight", "bn3.bias", "bn3.mean", "bn3.var"] {
         plant(&mut model, name, |w| w[20] = w[4].clone());
     }
     // A constant that a dense layer reads: no padding there.

@@ -30,6 +30,8 @@ pub(super) struct Study<'a> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Choice {
     pub removed: BTreeSet<Atom>,
+    /// Classes that could go if they were not the last of a layer.
+    pub spared: BTreeSet<Atom>,
     /// Reading and column: the constant moves into the bias.
     pub folds: Vec<(usize, usize)>,
     pub merges: Vec<Merge>,
@@ -134,29 +136,22 @@ impl<'a> Study<'a> {
         match (first, forbidden.get(&class)) {
             (Some(r), _) => Some((Some(r.node), r.rule, r.text)),
             (None, Some(reason)) => Some(reason.clone()),
-            (None, None) => {
-                let (value, _) = self.last(class, &self.extents)?;
-                let at = self.coupling.sources.iter().find(|s| s.value == value).map(|s| s.node);
-                Some((at, "last-channel", "a layer keeps a channel at least".to_owned()))
-            }
+            // The last channel of a layer, which its round has told of.
+            (None, None) => None,
         }
     }
 
-    /// A constant that a class is all of.
-    fn last(&self, class: Atom, left: &BTreeMap<(ValueId, usize), usize>) -> Option<(ValueId, usize)> {
-        let shares = self.shares.get(&class)?;
-        shares.iter().find(|(at, share)| left[*at] <= **share).map(|(at, _)| *at)
+    /// Whether nothing would be left of a constant without a class.
+    fn last(&self, class: Atom, left: &BTreeMap<(ValueId, usize), usize>) -> bool {
+        self.shares.get(&class).is_some_and(|shares| shares.iter().any(|(at, share)| left[at] <= *share))
     }
 
     fn need(&self, class: Atom, r: usize, q: usize, removed: &BTreeSet<Atom>) -> Need {
         let reading = &self.readings.all[r];
-        let unread = reading
-            .taps
-            .as_ref()
-            .is_some_and(|t| {
-                let goes = |f: Atom| f == class || removed.contains(&f);
-                (0..t.outs).all(|o| !t.live[o * t.columns + q] || goes(reading.filters[o]))
-            });
+        let unread = reading.taps.as_ref().is_some_and(|t| {
+            let goes = |f: Atom| f == class || removed.contains(&f);
+            (0..t.outs).all(|o| !t.live[o * t.columns + q] || goes(reading.filters[o]))
+        });
         let constants = reading.constants_of(q).filter(|_| reading.real);
         if unread || reading.idle[q] || constants.as_ref().is_some_and(|c| c.iter().all(|x| *x == 0.0)) {
             return Need::Nothing;
@@ -216,10 +211,7 @@ impl Work<'_> {
     /// Removes a class if all that read it can do without; `merging`, also where another takes over.
     fn remove(&mut self, class: Atom, merging: bool) {
         let study = self.study;
-        if self.choice.removed.contains(&class)
-            || self.locked.contains(&class)
-            || study.last(class, &self.left).is_some()
-        {
+        if self.choice.removed.contains(&class) || self.locked.contains(&class) {
             return;
         }
         let (mut folds, mut merges) = (Vec::new(), Vec::new());
@@ -233,6 +225,10 @@ impl Work<'_> {
                 }
                 _ => return,
             }
+        }
+        if study.last(class, &self.left) {
+            self.choice.spared.insert(class);
+            return;
         }
         for merge in &merges {
             let classes = &study.readings.all[merge.reading].classes[merge.to];

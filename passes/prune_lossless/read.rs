@@ -251,8 +251,8 @@ impl Reader<'_> {
             return self.refuse("operator", "the sum is not one of plain numbers with a stored weight");
         };
         if !addend.steady {
-            let text =
-                format!("{} does not sum over all taps everywhere: at the border parts are missing", node.op_type());
+            let op = node.op_type();
+            let text = format!("{op} does not sum over all taps at every place, so the constant would not be one");
             return self.refuse("padding", text);
         }
         let shape = self.coupling.worlds[0].shapes.shape(out).unwrap_or(&[]);

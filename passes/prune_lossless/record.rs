@@ -49,6 +49,25 @@ impl Record {
         }
     }
 
+    /// Notes channels that a round spared because a layer keeps one.
+    pub fn spared(&mut self, model: &Model, study: &Study, choice: &Choice) {
+        for &class in &choice.spared {
+            let members = study.coupling.sources.iter().filter_map(|source| {
+                let filter = source.atoms.iter().position(|&a| study.coupling.atoms.find(a) == class)?;
+                let (Origin::Constant { value, axis }, at) = study.coupling.atoms.origin(source.atoms[filter])? else {
+                    return None;
+                };
+                Some((source.node, self.original(value, axis, at)))
+            });
+            let Some((node, filter)) = members.into_iter().next() else { continue };
+            let text = format!("filter {filter}: a layer keeps a channel at least");
+            let remark = Remark::at(model, node, "last-channel", text);
+            if self.remarks.iter().all(|(_, r)| *r != remark) {
+                self.remarks.push((node, remark));
+            }
+        }
+    }
+
     /// Which position of the original a position of the present model is.
     fn original(&self, value: ValueId, axis: usize, position: usize) -> usize {
         self.left.get(&(value, axis)).map_or(position, |left| left[position])
@@ -59,7 +78,8 @@ impl Record {
         let pins = study.coupling.atoms.pin_reasons();
         // By reason and layer the filters, all in order.
         let mut found: BTreeMap<(usize, Reason), Vec<usize>> = BTreeMap::new();
-        let mut told: BTreeSet<Atom> = BTreeSet::new();
+        // What stands in the way of each class, asked for once.
+        let mut obstacles: BTreeMap<Atom, bool> = BTreeMap::new();
         for (s, source) in study.coupling.sources.iter().enumerate() {
             let alike = Alike::of(model, source, worlds);
             for (filter, &atom) in source.atoms.iter().enumerate() {
@@ -69,12 +89,14 @@ impl Record {
                         let reason = study.coupling.atoms.reason_at(pins[atom as usize]?);
                         Some((reason.node, reason.rule, format!("{what}; {}", reason.text)))
                     }),
-                    _ if !told.insert(root) => continue,
-                    _ => study.obstacle(root, forbidden).or_else(|| {
-                        let constant = alike.as_ref().is_some_and(|a| a.constant[filter]);
-                        let text = "constant where they are made, but not where they are read".to_owned();
-                        constant.then_some((Some(source.node), "not-constant-when-read", text))
-                    }),
+                    _ => {
+                        let first = !obstacles.contains_key(&root);
+                        let obstacle = if first { study.obstacle(root, forbidden) } else { None };
+                        let obstructed = *obstacles.entry(root).or_insert(obstacle.is_some());
+                        let constant = alike.as_ref().is_some_and(|a| a.constant[filter]) && !obstructed;
+                        let text = "constant where it is made, but not where it is read".to_owned();
+                        obstacle.or_else(|| constant.then_some((Some(source.node), "not-constant-when-read", text)))
+                    }
                 };
                 let Some((node, rule, text)) = reason else { continue };
                 let Some((Origin::Constant { value, axis }, at)) = study.coupling.atoms.origin(atom) else { continue };
