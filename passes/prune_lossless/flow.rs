@@ -64,7 +64,8 @@ impl<'a> Numbering<'a> {
             return None;
         }
         let (model, shapes) = (self.model, &self.world.shapes);
-        self.contents.entry(v).or_insert_with(|| evaluate_constant(model, shapes, v)).clone()
+        let fits = |t: &Tensor| shapes.shape(v) == Some(t.shape());
+        self.contents.entry(v).or_insert_with(|| evaluate_constant(model, shapes, v).filter(fits)).clone()
     }
 
     pub(super) fn numbers(&mut self, v: ValueId) -> Numbers {

@@ -120,6 +120,9 @@ impl Reader<'_> {
         let (x, w, known) = worlds[0].data_and_weight(self.n, c)?;
         let (x, w) = if constant(x) { (w, x) } else { (x, w) };
         let (data, weight) = (node.input(x.input)?, node.input(w.input)?);
+        if [x, w, &c.output].iter().any(|view| view.shape.contains(&0)) {
+            return None;
+        }
         let taps = if known { worlds[0].taps(c, x, w, weight) } else { None };
         let outs: Vec<char> = match &taps {
             Some(t) => t.out_axes.iter().map(|&a| c.output.letters[a]).collect(),
@@ -257,8 +260,9 @@ impl Reader<'_> {
         }
         let shape = self.coupling.worlds[0].shapes.shape(out).unwrap_or(&[]);
         let Some(input) = addend.input else {
-            if shape != self.c.output.shape {
-                return self.refuse("bias", "the result is no plain product");
+            // Older versions of Add broadcast by attributes.
+            if shape != self.c.output.shape || self.model.opset("").is_none_or(|v| v < 7) {
+                return self.refuse("bias", "there is no bias, and no Add that broadcasts can be put behind");
             }
             return Ok(self.behind(out, taps).unwrap_or(Home::Behind));
         };
@@ -290,7 +294,7 @@ impl Reader<'_> {
         let [(add, i)] = self.uses.readers(out)[..] else { return None };
         let node = self.model.node(add);
         let plain = node.op_type() == "Add" && node.is_standard() && self.model.opset("")? >= 7;
-        let last = taps.out_axes[..] == [self.c.output.shape.len() - 1];
+        let last = taps.out_axes.len() == 1 && taps.out_axes[0] + 1 == self.c.output.shape.len();
         let input = 1 - i;
         let fits = plain && last && !self.uses.is_output(out) && self.is_list(node.input(input)?, taps.outs, false);
         fits.then_some(Home::Input { node: add, input })
