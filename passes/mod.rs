@@ -13,6 +13,7 @@ pub mod fold_constants;
 pub mod inline_functions;
 pub mod pipeline;
 pub mod prune;
+pub mod prune_lossless;
 
 pub use pipeline::{ArgumentError, Arguments, DEFAULT_PIPELINE, Event, Pipeline, PipelineError};
 
@@ -104,6 +105,7 @@ pub static REGISTRY: &[Registration] = &[
     Registration { name: "fold-constants", summary: "Computes what depends on constants only, unless the result is much larger.", make: fold_constants::make, source: include_str!("fold_constants.rs") },
     Registration { name: "inline-functions", summary: "Replaces calls of the model's own functions by their bodies.", make: inline_functions::make, source: include_str!("inline_functions.rs") },
     Registration { name: "prune", summary: "Removes filters, and everything downstream that belonged to them.", make: prune::make, source: include_str!("prune.rs") },
+    Registration { name: "prune-lossless", summary: "Removes channels that are constant, duplicate or unread, without a change of the outputs.", make: prune_lossless::make, source: include_str!("prune_lossless.rs") },
 ];
 
 /// `1 node`, `2 nodes`, `no nodes`.

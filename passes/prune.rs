@@ -35,10 +35,12 @@ use crate::analysis::{Atom, Coupling, Group, Opened, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
 use crate::ir::Model;
-use crate::plan::{Plan, VerdictKind};
+use crate::plan::{Plan, Reference, VerdictKind};
 pub use arguments::make;
 use choose::Choice;
+pub(super) use choose::ids;
 use globset::{Glob, GlobMatcher};
+pub(super) use record::members;
 use std::collections::BTreeSet;
 
 /// How many times a cut is tried before all that is left of it is given up.
@@ -172,6 +174,11 @@ impl Prune {
 /// names; a plan that names a layer, a tensor or a channel that is not there, or whose channels are coupled
 /// differently, does not fit and is refused.
 pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
+    if plan.reference == Reference::Original {
+        let text =
+            "the plan is that of a lossless removal, which depends on the weights: run `prune --lossless` instead";
+        return Err(refuse(text.to_owned()));
+    }
     let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
     let coupling = Coupling::new(&opened, worlds, &Vec::new());
     let groups = groups(&opened, &coupling);

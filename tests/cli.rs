@@ -4,6 +4,7 @@
 //! become `DIR`. A command that fails must leave the folder as it found it.
 
 use secateur::onnx::proto::{GraphProto, ModelProto, OperatorSetIdProto};
+use secateur::onnx::tensor::Tensor;
 use secateur::onnx::text::parse_fixture;
 use std::collections::BTreeMap;
 use std::fs;
@@ -235,6 +236,52 @@ fn a_plan_is_replayed_and_verified() {
     assert!(told.contains("pinned.onnx") && told.ends_with("exit 1\n"), "{told}");
 }
 
+/// The chain with a filter of zeros, and one that is a copy.
+fn sparse() -> ModelProto {
+    let fill = |g: &mut GraphProto, name: &str, change: fn(&mut [f64])| {
+        let tensor = g.initializer.iter_mut().find(|t| t.name() == name).unwrap();
+        let content = Tensor::from_proto(tensor).unwrap();
+        let mut numbers = content.to_f64().unwrap();
+        change(&mut numbers);
+        *tensor = Tensor::from_f64(content.dtype(), content.shape(), &numbers).unwrap().to_proto(name);
+    };
+    changed(|g| {
+        fill(g, "w1", |w| w[18..27].fill(0.0));
+        fill(g, "b1", |b| b[2] = 0.0);
+        fill(g, "w2", |w| w.copy_within(54..108, 0));
+    })
+}
+
+#[test]
+fn a_lossless_removal_is_compared_with_the_original_itself() {
+    let case = Case::new();
+    case.model("sparse.onnx", &sparse());
+    let told = case.told(&["prune", "--lossless", "sparse.onnx", "-o", "out.onnx", "--plan", "plan.json"]);
+    assert!(told.contains("between the new model and the original") && told.ends_with("exit 0\n"), "{told}");
+    assert!(told.contains("conv1        6    5") && told.contains("conv2        8    7"), "{told}");
+    let verified = case.told(&["verify", "sparse.onnx", "out.onnx", "--plan", "plan.json"]);
+    assert!(
+        verified.contains("between the new model and the original") && verified.ends_with("exit 0\n"),
+        "{verified}"
+    );
+    // Another model than the original: what is unmasked counts.
+    let told = case.refused(&["verify", "in.onnx", "out.onnx", "--plan", "plan.json"]);
+    assert!(
+        told.contains("FAILED") && told.contains("the new model and the original") && told.ends_with("exit 3\n"),
+        "{told}"
+    );
+    let told = case.refused(&["apply", "plan.json", "in.onnx", "-o", "other.onnx"]);
+    assert!(told.contains("run `prune --lossless` instead") && told.ends_with("exit 1\n"), "{told}");
+    let told =
+        case.told(&["run", "sparse.onnx", "-o", "again.onnx", "--passes", "prune-lossless", "--plan", "again.json"]);
+    assert!(told.ends_with("exit 0\n"), "{told}");
+    // Nothing to remove: the model comes out as it went in, unless the other passes find something.
+    let told = case.told(&["prune", "--lossless", "in.onnx", "-o", "same.onnx"]);
+    assert!(told.contains("Nothing was cut") && told.ends_with("exit 0\n"), "{told}");
+    let told = case.refused(&["prune", "--lossless", "in.onnx", "-o", "same2.onnx", "--strict"]);
+    assert!(told.ends_with("exit 4\n"), "{told}");
+}
+
 #[test]
 fn a_model_that_cannot_be_cut_is_said_to_be_so() {
     let case = Case::new();
@@ -312,6 +359,8 @@ fn bad_arguments_are_usage_errors() {
         prune(&["--exclude", "["]),
         prune(&["--by", "degre"]),
         prune(&["--input-shape", "z=1x2"]),
+        prune(&["--lossless", "--ratio", "0.5"]),
+        prune(&["--lossless", "--exclude", "conv1"]),
         prune(&["--input-shape", "x=1x1x8"]),
         prune(&["--input-shape", "x=1x3x8x8"]),
         case.refused(&["prune", "in.onnx"]),

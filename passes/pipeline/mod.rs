@@ -27,6 +27,8 @@ use crate::ir::Model;
 /// - `fold-batch-norm` comes after `prune`, whose criterion and plan are about the filters as they were trained.
 /// - `eliminate-dead` comes last: all of the above leave constants that nothing reads any more.
 ///
+/// `prune --lossless` has `prune-lossless` in the place of `prune`, for the same reasons.
+///
 /// The command verifies the model that `prune` left, before anything else is rewritten.
 pub const DEFAULT_PIPELINE: &[&str] =
     &["prune", "eliminate-identity", "fold-constants", "fold-batch-norm", "eliminate-dead"];

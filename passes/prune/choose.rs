@@ -108,7 +108,7 @@ fn weights_of(model: &Model, coupling: &Coupling, group: &Group) -> usize {
 }
 
 /// The name of each group: its first member's, made unique by a number where nodes share a name.
-pub(super) fn ids(model: &Model, groups: &[Group]) -> Vec<String> {
+pub(in crate::passes) fn ids(model: &Model, groups: &[Group]) -> Vec<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let name = |g: &Group| g.members.first().map_or_else(String::new, |m| model.label(m.node));
     groups

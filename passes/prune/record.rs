@@ -6,7 +6,9 @@ use crate::analysis::{Atom, Coupling, Group, Origin, Read, cost, infer, reach};
 use crate::cut::Cut;
 use crate::importance::Representation;
 use crate::ir::Model;
-use crate::plan::{Cost, GroupPlan, MemberPlan, ModelRef, Plan, ReachPlan, ReadCut, ReasonPlan, VERSION, VerdictKind};
+use crate::plan::{
+    Cost, GroupPlan, MemberPlan, ModelRef, Plan, ReachPlan, ReadCut, ReasonPlan, Reference, VERSION, VerdictKind,
+};
 use std::collections::BTreeSet;
 
 pub(super) fn plan(
@@ -25,6 +27,7 @@ pub(super) fn plan(
         tool: concat!("secateur ", env!("CARGO_PKG_VERSION")).to_owned(),
         model: ModelRef { sha256: None, file: None },
         options: options_json(options),
+        reference: Reference::Masked,
         groups: groups.iter().zip(choices).map(|(g, c)| group_plan(model, coupling, g, c)).collect(),
         tensors: cut.tensors.clone(),
         reads: reads(model, coupling, removed),
@@ -91,7 +94,7 @@ fn group_plan(model: &Model, coupling: &Coupling, group: &Group, choice: &Choice
 }
 
 /// The layers of a group, and which of their filters belong to it.
-pub(super) fn members(model: &Model, coupling: &Coupling, group: &Group) -> Vec<MemberPlan> {
+pub(in crate::passes) fn members(model: &Model, coupling: &Coupling, group: &Group) -> Vec<MemberPlan> {
     let member = |(m, member): (usize, &crate::analysis::Member)| {
         let node = model.label(member.node);
         let Some(source) = member.source.map(|s| &coupling.sources[s]) else {

@@ -57,6 +57,8 @@ pub struct Coupling {
     pub blocked: BTreeMap<ValueId, Blocked>,
     /// Demands of contractions; those of tensors follow from their labels.
     pub(super) balances: Vec<Balance>,
+    /// Whether rows that have to lose equally many may lose different positions.
+    pub(super) rows_choose: bool,
     /// By value: computed from constants alone.
     pub constant: Vec<bool>,
     /// By value: a small tensor that is the same for every input and every size of the symbolic dimensions.
@@ -145,6 +147,16 @@ impl Coupling {
     /// Couples the channels of a model. `pins` are left alone with the reason given, as an earlier attempt on the
     /// same model has numbered them (numbering is deterministic).
     pub fn new(model: &Model, worlds: Vec<Shapes>, pins: &Pins) -> Self {
+        Self::with_rows(true, model, worlds, pins)
+    }
+
+    /// Couples the channels of a model so that any classes may be removed, whatever others are: where rows have to lose
+    /// equally many, the same positions go in all of them.
+    pub fn in_step(model: &Model, worlds: Vec<Shapes>) -> Self {
+        Self::with_rows(false, model, worlds, &Vec::new())
+    }
+
+    fn with_rows(rows_choose: bool, model: &Model, worlds: Vec<Shapes>, pins: &Pins) -> Self {
         let mut coupling = Self {
             atoms: Atoms::default(),
             worlds: Vec::new(),
@@ -153,6 +165,7 @@ impl Coupling {
             cells: Cells::new(),
             blocked: BTreeMap::new(),
             balances: Vec::new(),
+            rows_choose,
             constant: constants(model),
             fixed: vec![false; model.value_count()],
             known_reads: HashSet::new(),
@@ -201,7 +214,7 @@ impl Coupling {
                     // The only policy: the axis with most positions keeps its freedom, the first of equals.
                     let best = seen.axes.iter().copied().max_by_key(|&a| (shape[a], std::cmp::Reverse(a)));
                     let best = best.expect("two axes at least");
-                    if seen.is_ragged(shape) {
+                    if self.rows_choose && seen.is_ragged(shape) {
                         let rows = seen.rows(shape);
                         if known.insert(rows.clone()) {
                             let text = format!("every row along axis {best} of {shape:?} keeps equally many channels");

@@ -163,7 +163,7 @@ impl Field {
 }
 
 /// Runs of axes of two shapes with equal products, extents of 1 left out.
-fn matching_axes(from: &[usize], to: &[usize]) -> Vec<(Vec<usize>, Vec<usize>)> {
+pub fn matching_axes(from: &[usize], to: &[usize]) -> Vec<(Vec<usize>, Vec<usize>)> {
     let real = |s: &[usize]| (0..s.len()).filter(|&a| s[a] != 1).collect::<Vec<_>>();
     let (old, new) = (real(from), real(to));
     let (mut i, mut j) = (0, 0);

@@ -26,9 +26,9 @@ mod weight;
 
 pub use balance::{Cell, Cells};
 pub use cost::{Cost, cost, node_costs};
-pub use coupling::{Coupling, Kept, Read, Source};
+pub use coupling::{Coupling, Kept, Read, Source, World};
 pub use explain::{Explanation, Link, explain};
-pub use field::Field;
+pub use field::{Field, matching_axes};
 pub use fixed::Fixed;
 pub use group::{Class, Group, Member, Verdict, groups};
 pub use infer::{Shapes, contraction, infer, infer_all, stored};

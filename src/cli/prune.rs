@@ -7,8 +7,9 @@ use super::pipeline::{Common, Judging, execute, finish};
 use super::source::{Loaded, load};
 use super::target::Targets;
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
-use crate::passes::Pipeline;
 use crate::passes::prune::{Dense, Prune, PruneOptions};
+use crate::passes::prune_lossless::PruneLossless;
+use crate::passes::{Pass, Pipeline};
 use crate::verify;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use globset::Glob;
@@ -23,6 +24,9 @@ pub struct Args {
     common: Common,
     #[command(flatten)]
     judging: Judging,
+    /// Remove only what does not change the outputs: channels that are constant, duplicate or unread
+    #[arg(long, conflicts_with_all = CHOOSING)]
+    lossless: bool,
     /// Write the summary that is printed: as JSON where the name ends in .json, else as text
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -30,6 +34,22 @@ pub struct Args {
     #[command(flatten)]
     choice: Choice,
 }
+
+/// Options that say which filters go, which a lossless removal does not leave to choice.
+const CHOOSING: [&str; 12] = [
+    "ratio",
+    "layer",
+    "exclude",
+    "by",
+    "representation",
+    "similarity",
+    "reading",
+    "one_at_a_time",
+    "keep",
+    "multiple_of",
+    "min_channels",
+    "dense",
+];
 
 /// What goes, and by which criterion.
 #[derive(Debug, clap::Args)]
@@ -78,14 +98,15 @@ struct Choice {
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { input, common, choice, judging, report } = args;
+    let Args { input, common, choice, judging, lossless, report } = args;
     let seed = choice.seed;
     let options = choice.options();
     Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
     let loaded = load(&input, &common.input_shape, console)?;
     check_globs(&options, &loaded).map_err(|f| f.of(&loaded.name))?;
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
-    let make = || Pipeline::standard(Box::new(Prune { options }));
+    let cutter: Box<dyn Pass + Send> = if lossless { Box::new(PruneLossless) } else { Box::new(Prune { options }) };
+    let make = || Pipeline::standard(cutter);
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), console)?;
     finish(done, &loaded, &common, judging, report.as_deref(), console)
 }

@@ -24,7 +24,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let Args { input, passes, common } = args;
     let parse = || Pipeline::parse(&passes);
     let pipeline = parse().map_err(|e| Failure::usage(format!("--passes \"{passes}\": {e}")))?;
-    let cutting = pipeline.names().filter(|n| *n == "prune").count();
+    let cutting = pipeline.names().filter(|n| n.starts_with("prune")).count();
     if common.plan.is_some() && cutting != 1 {
         let text = format!("--plan needs exactly one prune pass, --passes has {cutting}");
         return Err(Failure::usage(text));

@@ -54,10 +54,8 @@ pub(super) fn gather_nd(call: &Call) -> Result<Effect, Refusal> {
         a if a < batch => Some(a),
         a => a.checked_sub(batch + depth).map(|rest| lead + rest),
     });
-    let operands = vec![
-        Operand::over(0, data.collect()),
-        Operand::over(1, (0..=lead).map(|a| (a < lead).then_some(a)).collect()),
-    ];
+    let operands =
+        vec![Operand::over(0, data.collect()), Operand::over(1, (0..=lead).map(|a| (a < lead).then_some(a)).collect())];
     Ok(Effect::map(call, shape, operands))
 }
 
@@ -112,7 +110,7 @@ pub(super) fn one_hot(call: &Call) -> Result<Effect, Refusal> {
     }
     let axis = call.axis("axis", -1, x.len() + 1)?;
     let shape = [&x[..axis], &[depth as usize], &x[axis..]].concat();
-    let operand = Operand::over(0, (0..x.len()).map(|a| Some(if a < axis { a) else { a + 1 })).collect() };
+    let operand = Operand::over(0, (0..x.len()).map(|a| Some(if a < axis { a } else { a + 1 })).collect());
     Ok(Effect::one(Fact::new(call.dtype(2), shape), Action::Map(vec![operand])))
 }
 

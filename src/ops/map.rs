@@ -3,7 +3,6 @@
 
 use super::call::{Action, Call, Effect, Fact, Operand, Refusal, axis_at};
 use super::layout::broadcast;
-use super::step::Step;
 use crate::onnx::tensor::DataType;
 
 /// One operand; further inputs are scalars or parameters.

@@ -8,6 +8,7 @@
 //! evaluated, what has to be narrowed after a cut, and what becomes of an all-zero operand.
 
 pub mod absent;
+mod addend;
 pub(crate) mod array;
 mod call;
 mod contract;
@@ -24,6 +25,7 @@ pub mod step;
 mod table;
 mod values;
 
+pub use addend::Addend;
 pub use call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View};
 pub(crate) use layout::{pad_amounts, slice_bounds, split_sizes};
 
@@ -57,6 +59,10 @@ pub struct Row {
     pub random: bool,
     /// The version of ONNX's operator that one of another domain follows.
     pub like: Option<i64>,
+    /// Pairs of inputs `(a, b)`: where `a` is zero the result does not depend on `b`, as long as that is finite.
+    pub ignores: &'static [(usize, usize)],
+    /// What a linear operator adds; `None` for what is not linear, or not on plain numbers.
+    pub addend: fn(&Call) -> Option<Addend>,
 }
 
 /// Computes a node's outputs from its constant inputs.
@@ -202,6 +208,11 @@ pub fn evaluate(row: &Row, call: &Call, effect: &Effect, inputs: &[Option<&Tenso
         (_, Eval::Compare(holds)) => values::compare(inputs, holds),
         (_, Eval::Custom(f)) => f(call, inputs),
     }
+}
+
+/// Whether two runs of the operator on the same operands may differ.
+pub fn is_random(op_type: &str) -> bool {
+    matches!(op_type, "Bernoulli" | "Multinomial") || op_type.starts_with("Random")
 }
 
 /// All rows, in the order of the table.

@@ -148,8 +148,7 @@ pub(super) fn causal_conv(call: &Call) -> Result<Effect, Refusal> {
     if filters != c || one != 1 || k == 0 {
         return Err(Refusal::Invalid(format!("{filters} kernels for {c} channels")));
     }
-    let mut operands =
-        vec![Operand::whole(0, 3).mixing(|a| a == 2), Operand::over(1, vec![Some(1), None, None])];
+    let mut operands = vec![Operand::whole(0, 3).mixing(|a| a == 2), Operand::over(1, vec![Some(1), None, None])];
     if call.has(2) {
         operands.push(Operand::along(2, 1));
     }

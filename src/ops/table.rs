@@ -1,7 +1,7 @@
 //! One operator, one row.
 
-use super::{Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero};
-use super::{contract, gather, layout, map, normalise, pool, quantised, random, reduction, signal, values};
+use super::{Addend, Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero};
+use super::{addend, contract, gather, layout, map, normalise, pool, quantised, random, reduction, signal, values};
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
 
@@ -21,6 +21,8 @@ const fn row(name: &'static str, rule: Rule) -> Row {
         statistics: 0..0,
         random: false,
         like: None,
+        ignores: &[],
+        addend: |_| None,
     }
 }
 
@@ -73,6 +75,14 @@ impl Row {
     const fn random(self) -> Self {
         Self { random: true, ..self }
     }
+
+    const fn ignores(self, ignores: &'static [(usize, usize)]) -> Self {
+        Self { ignores, ..self }
+    }
+
+    const fn addend(self, addend: fn(&Call) -> Option<Addend>) -> Self {
+        Self { addend, ..self }
+    }
 }
 
 use Eval::{Binary, Compare, Custom, Unary};
@@ -91,23 +101,33 @@ pub(super) static ROWS: &[Row] = &[
     row("Attention", signal::attention).since(23),
     row("CausalConvWithState", signal::causal_conv).since(27).places(Places::All),
     row("Col2Im", pool::col2im).since(18),
-    row("Conv", contract::conv).narrow(Narrow::Group).layer(Kind::Conv).extents(Extents::Conv).zero(AllOperands),
+    row("Conv", contract::conv)
+        .narrow(Narrow::Group)
+        .layer(Kind::Conv)
+        .extents(Extents::Conv)
+        .zero(AllOperands)
+        .addend(addend::conv),
     row("ConvTranspose", contract::conv_transpose)
         .narrow(Narrow::Group)
         .layer(Kind::Conv)
         .extents(Extents::Conv)
-        .zero(AllOperands),
+        .zero(AllOperands)
+        .addend(addend::conv_transpose),
     row("DeformConv", contract::deform_conv)
         .since(19)
         .narrow(Narrow::Group)
         .layer(Kind::Conv)
         .extents(Extents::Conv)
         .zero(AllOperands),
-    row("Einsum", contract::einsum).since(12).layer(Kind::Dense).zero(AllOperands),
-    row("Gemm", contract::gemm).layer(Kind::Dense).extents(Extents::Gemm).zero(AllOperands),
+    row("Einsum", contract::einsum).since(12).layer(Kind::Dense).zero(AllOperands).addend(addend::product),
+    row("Gemm", contract::gemm).layer(Kind::Dense).extents(Extents::Gemm).zero(AllOperands).addend(addend::gemm),
     row("GRU", contract::recurrent).layer(Kind::Recurrent),
     row("LSTM", contract::recurrent).layer(Kind::Recurrent),
-    row("MatMul", contract::matmul).layer(Kind::Dense).extents(Extents::MatMul).zero(AllOperands),
+    row("MatMul", contract::matmul)
+        .layer(Kind::Dense)
+        .extents(Extents::MatMul)
+        .zero(AllOperands)
+        .addend(addend::product),
     row("RNN", contract::recurrent).layer(Kind::Recurrent),
     // Elements at given positions.
     row("Compress", gather::compress).since(9).zero(Kept),
@@ -172,7 +192,7 @@ pub(super) static ROWS: &[Row] = &[
     row("BitwiseAnd", map::broadcasting).since(18).zero(AnyOperand),
     row("BitwiseOr", map::broadcasting).since(18).zero(AllOperands),
     row("BitwiseXor", map::broadcasting).since(18).zero(AllOperands),
-    row("Div", map::broadcasting).eval(Binary(i64::checked_div, |a, b| a / b)).zero(Kept),
+    row("Div", map::broadcasting).eval(Binary(i64::checked_div, |a, b| a / b)).zero(Kept).ignores(&[(0, 1)]),
     row("Equal", map::predicate).eval(Compare(|a, b| a == b)),
     row("Greater", map::predicate).eval(Compare(|a, b| a > b)),
     row("GreaterOrEqual", map::predicate).since(12).eval(Compare(|a, b| a >= b)),
@@ -182,10 +202,13 @@ pub(super) static ROWS: &[Row] = &[
     row("Mean", map::broadcasting).zero(AllOperands),
     row("Min", map::broadcasting).eval(Binary(|a, b| Some(a.min(b)), values::smaller)),
     row("Mod", map::broadcasting).since(10).eval(Custom(values::evaluate_mod)),
-    row("Mul", map::broadcasting).eval(Binary(i64::checked_mul, |a, b| a * b)).zero(AnyOperand),
+    row("Mul", map::broadcasting)
+        .eval(Binary(i64::checked_mul, |a, b| a * b))
+        .zero(AnyOperand)
+        .ignores(&[(0, 1), (1, 0)]),
     row("Or", map::broadcasting),
     row("Pow", map::broadcasting).eval(Binary(|_, _| None, f64::powf)),
-    row("PRelu", map::prelu).zero(Kept),
+    row("PRelu", map::prelu).zero(Kept).ignores(&[(0, 1)]),
     row("Sub", map::broadcasting).eval(Binary(i64::checked_sub, |a, b| a - b)).zero(AllOperands),
     row("Sum", map::broadcasting).zero(AllOperands),
     row("SwiGLU", map::broadcasting).since(28).zero(AnyOperand),
@@ -244,10 +267,10 @@ pub(super) static ROWS: &[Row] = &[
     row("Tanh", map::unary).eval(Unary(f64::tanh)).zero(Kept),
     row("ThresholdedRelu", map::unary),
     // Normalisation.
-    row("BatchNormalization", normalise::batch_norm).statistics(3..5),
+    row("BatchNormalization", normalise::batch_norm).statistics(3..5).ignores(&[(1, 0)]),
     row("GroupNormalization", normalise::group_norm).since(18),
     row("Hardmax", normalise::softmax),
-    row("InstanceNormalization", normalise::instance_norm),
+    row("InstanceNormalization", normalise::instance_norm).ignores(&[(1, 0)]),
     row("LayerNormalization", normalise::layer_norm).since(17),
     row("LogSoftmax", normalise::softmax),
     row("LpNormalization", normalise::along_axis),

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Version of the format.
 pub const VERSION: u32 = 1;
 
+/// The rule of groups that a lossless removal leaves as they are because all of it is needed.
+pub const NEEDED: &str = "needed";
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub version: u32,
@@ -17,6 +20,9 @@ pub struct Plan {
     pub model: ModelRef,
     /// The options of the prune, by their command-line names.
     pub options: serde_json::Value,
+    /// What the new model computes. A lossless removal changes weights, so that it cannot be replayed on others.
+    #[serde(default, skip_serializing_if = "Reference::is_masked")]
+    pub reference: Reference,
     pub groups: Vec<GroupPlan>,
     pub tensors: Vec<TensorCut>,
     pub reads: Vec<ReadCut>,
@@ -25,6 +31,23 @@ pub struct Plan {
     #[serde(default)]
     pub reach: ReachPlan,
     pub verified: Option<Verified>,
+}
+
+/// What a new model is compared with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reference {
+    /// The original with the plan's reads set to zero.
+    #[default]
+    Masked,
+    /// The original as it is; the plan has no reads.
+    Original,
+}
+
+impl Reference {
+    fn is_masked(&self) -> bool {
+        *self == Self::Masked
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,6 +162,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verified {
     pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Reference::is_masked")]
+    pub reference: Reference,
     pub max_relative_error: Option<f64>,
     /// Why it could not be verified: node and reason.
     pub reason: Option<String>,

@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::analysis::{self, Shapes, node_costs};
 use crate::ir::Model;
 use crate::passes;
-use crate::plan::{Cost, Outcome, Plan, VerdictKind, Verified};
+use crate::plan::{Cost, GroupPlan, NEEDED, Outcome, Plan, Reference, VerdictKind, Verified};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -149,16 +149,15 @@ pub fn verification_text(verified: &Verified) -> String {
         Some(e) => format!("{e:.1e}"),
     };
     let reason = verified.reason.as_deref();
+    let between = match verified.reference {
+        Reference::Masked => "between the pruned model and the masked original",
+        Reference::Original => "between the new model and the original",
+    };
     match verified.outcome {
-        Outcome::Equal => {
-            format!("verified: largest relative difference {error} between the pruned model and the masked original")
-        }
+        Outcome::Equal => format!("verified: largest relative difference {error} {between}"),
         Outcome::Different => {
             let reason = reason.map(|r| format!(" ({r})")).unwrap_or_default();
-            format!(
-                "verification FAILED: largest relative difference {error} between the pruned model and the masked \
-                 original{reason}"
-            )
+            format!("verification FAILED: largest relative difference {error} {between}{reason}")
         }
         Outcome::Cannot => format!("cannot verify: {}", reason.unwrap_or("no reason is given")),
     }
@@ -188,7 +187,10 @@ fn left_alone(model: &Model, shapes: &Shapes, plan: &Plan) -> Vec<Untouched> {
     let costs: BTreeMap<String, analysis::Cost> =
         node_costs(model, shapes).into_iter().map(|(n, c)| (model.label(n), c)).collect();
     let mut out: Vec<Untouched> = Vec::new();
-    for group in plan.groups.iter().filter(|g| g.verdict != VerdictKind::Pruned) {
+    // A lossless removal leaves what is needed; there is nothing more to say of it.
+    let needed =
+        |g: &&GroupPlan| plan.reference == Reference::Original && g.reason.as_ref().is_some_and(|r| r.rule == NEEDED);
+    for group in plan.groups.iter().filter(|g| g.verdict != VerdictKind::Pruned).filter(|g| !needed(g)) {
         let known = || group.members.iter().filter_map(|m| costs.get(&m.node));
         let reason = match &group.reason {
             Some(r) => Pin { node: r.node.clone(), rule: r.rule.clone(), text: r.text.clone() },

@@ -39,17 +39,19 @@ const SCALES: [f64; 3] = [1.0, 1e-2, 1e-4];
 #[error("the plan does not fit the original: {0}")]
 pub struct PlanMisfit(pub String);
 
-/// Compares `pruned` with `original` masked as the plan says.
+/// Compares `pruned` with `original` masked as the plan says; the plan of a lossless removal masks nothing.
 pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) -> Result<Verified, PlanMisfit> {
     let masked = mask(original, &plan.reads)?;
+    let reference = plan.reference;
     Ok(match compare(&masked, pruned, options) {
         Ok((error, tolerance)) => Verified {
             outcome: if error <= tolerance { Outcome::Equal } else { Outcome::Different },
+            reference,
             max_relative_error: Some(error),
             reason: None,
         },
         Err(cannot) => {
-            Verified { outcome: Outcome::Cannot, max_relative_error: None, reason: Some(cannot.to_string()) }
+            Verified { outcome: Outcome::Cannot, reference, max_relative_error: None, reason: Some(cannot.to_string()) }
         }
     })
 }

@@ -28,14 +28,14 @@ impl Flow<'_> {
         for (k, view) in c.operands.iter().enumerate() {
             let Some(v) = self.model.node(n).input(view.input) else { return self.opaque(n, "an operand is left out") };
             let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { return };
-            let viewed = self.viewed(n, view, v, &own, groups.filter(|g| g.weight == k));
+            let viewed = self.grouped_view(n, view, v, &own, groups.filter(|g| g.weight == k));
             self.note_weight(n, c, view, v, &viewed);
             let lost: Vec<usize> = (0..view.letters.len()).filter(|&a| self.is_window(c, view, a)).collect();
             let fold: Vec<usize> = (0..view.letters.len()).filter(|&a| c.fold.contains(&view.letters[a])).collect();
             let mut fields = Vec::new();
             for f in viewed {
                 let Some(f) = self.fold(f, &lost, &view.shape, mixed) else { continue };
-                let f = match f.axes.len() > 1 && groups.is_none() && !Self::rows_choose(&f, view, &fold) {
+                let f = match f.axes.len() > 1 && groups.is_none() && !self.rows_choose(&f, view, &fold) {
                     true => self.fold_keeping_one(f, &fold, &view.shape, folded),
                     false => f,
                 };
@@ -61,14 +61,12 @@ impl Flow<'_> {
                 })
                 .collect();
             let fields = std::mem::take(&mut seen[k]);
-            let keeps_rows = |f: &Field| {
-                let chooses = groups.is_some() && f.axes.len() > 1 || f.is_ragged(&view.shape);
-                chooses && f.axes.last().is_some_and(|last| !lost.contains(last))
-            };
-            seen[k] = fields
-                .into_iter()
-                .filter_map(|f| if keeps_rows(&f) { Some(f) } else { self.fold(f, &lost, &view.shape, bare) })
-                .collect();
+            for f in fields {
+                let chooses = groups.is_some() && f.axes.len() > 1 || self.is_ragged(&f, &view.shape);
+                let keeps_rows = chooses && f.axes.last().is_some_and(|last| !lost.contains(last));
+                let f = if keeps_rows { Some(f) } else { self.fold(f, &lost, &view.shape, bare) };
+                seen[k].extend(f);
+            }
         }
         self.join_letters(c, &seen, groups.is_some(), summed);
         self.mask_products(n, c, &seen);
@@ -112,7 +110,7 @@ impl Flow<'_> {
     /// The groups of a grouped convolution, if they can choose channels of their own: its weight is stored as it is
     /// read, and nothing else reads it; and what is known of the input's channels does not tie those of a group.
     fn own_groups(&mut self, n: NodeId, c: &Contraction) -> Option<Groups> {
-        let groups = c.groups?;
+        let groups = c.groups.filter(|_| self.coupling.rows_choose)?;
         let weight = self.model.node(n).input(c.operands.get(groups.weight)?.input)?;
         let alone = self.model.constant(weight).is_some() && self.uses.readers(weight).len() == 1;
         let rank = |view: &View, l: char| view.letters.iter().position(|k| *k == l);
@@ -120,7 +118,7 @@ impl Flow<'_> {
             let Some(v) = self.model.node(n).input(view.input) else { return false };
             let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { return false };
             let (Some(g), Some(within)) = (rank(view, groups.group), rank(view, 'c')) else { return false };
-            let fields = self.viewed(n, view, v, &own, None);
+            let fields = self.grouped_view(n, view, v, &own, None);
             fields.iter().all(|f| f.varies(g) == f.varies(within))
         });
         (alone && free).then_some(groups)
@@ -128,7 +126,14 @@ impl Flow<'_> {
 
     /// The labels of an operand under the shape in which the contraction sees it. Of a weight whose groups choose for
     /// themselves the shared axis has labels for each block of rows.
-    fn viewed(&mut self, n: NodeId, view: &View, v: ValueId, own: &[usize], groups: Option<Groups>) -> Vec<Field> {
+    fn grouped_view(
+        &mut self,
+        n: NodeId,
+        view: &View,
+        v: ValueId,
+        own: &[usize],
+        groups: Option<Groups>,
+    ) -> Vec<Field> {
         let mut out: Vec<Field> = Vec::new();
         for field in self.fields(v) {
             if groups.is_some_and(|g| field.axes == [g.axis]) {
@@ -147,8 +152,8 @@ impl Flow<'_> {
     }
 
     /// Whether the rows along a summed axis keep positions of their own: heads of an attention, each of its width.
-    fn rows_choose(f: &Field, view: &View, summed: &[usize]) -> bool {
-        f.is_ragged(&view.shape) && f.axes.last().is_some_and(|last| summed.contains(last))
+    fn rows_choose(&self, f: &Field, view: &View, summed: &[usize]) -> bool {
+        self.is_ragged(f, &view.shape) && f.axes.last().is_some_and(|last| summed.contains(last))
     }
 
     /// Demands that as many positions stay in each row of a field along its last axis.

@@ -104,17 +104,22 @@ impl Flow<'_> {
                 self.relate(other, &field, shape, together);
             }
             // Of labels of whole rows and labels within them, those within tell more.
-            out.retain(|g| !Self::chooses_within(&field, g, shape));
-            if overlapping.is_empty() || overlapping.iter().all(|g| Self::chooses_within(&field, g, shape)) {
+            out.retain(|g| !self.chooses_within(&field, g, shape));
+            if overlapping.is_empty() || overlapping.iter().all(|g| self.chooses_within(&field, g, shape)) {
                 out.push(field);
             }
         }
         out
     }
 
+    /// Whether the rows along the last axis of a field keep positions of their own.
+    pub(super) fn is_ragged(&self, f: &Field, shape: &[usize]) -> bool {
+        self.coupling.rows_choose && f.is_ragged(shape)
+    }
+
     /// Whether `fine` has labels within rows, each of which keeps some, and `coarse` has labels of whole rows only.
-    fn chooses_within(fine: &Field, coarse: &Field, shape: &[usize]) -> bool {
-        fine.is_ragged(shape)
+    fn chooses_within(&self, fine: &Field, coarse: &Field, shape: &[usize]) -> bool {
+        self.is_ragged(fine, shape)
             && coarse.axes.len() < fine.axes.len()
             && coarse.axes.iter().all(|&a| fine.varies(a) && fine.axes.last() != Some(&a))
     }
@@ -123,7 +128,7 @@ impl Flow<'_> {
     /// stay where those within the rows have the choice.
     pub(super) fn relate(&mut self, a: &Field, b: &Field, shape: &[usize], reason: u32) {
         for (fine, coarse) in [(a, b), (b, a)] {
-            if Self::chooses_within(fine, coarse, shape) {
+            if self.chooses_within(fine, coarse, shape) {
                 let node = self.coupling.atoms.reason_at(reason).node;
                 let text = "its partner keeps some channels of every row, so no row can go";
                 let rows = self.coupling.atoms.reason(node, "fixed-operand", text);
