@@ -143,7 +143,9 @@ fn shown() -> BTreeMap<(&'static str, &'static str), Shown> {
         for group in &plan.groups {
             entry.through |= group.id == "conv1" && group.verdict == VerdictKind::Pruned;
             let reason = group.reason.as_ref().filter(|r| r.node.as_ref().is_some_and(|n| labels.contains(n)));
-            entry.pins.extend(reason.filter(|_| group.verdict == VerdictKind::Pinned).map(|r| r.rule.clone()));
+            // That its result is an output of the model says nothing of the operator.
+            let told = reason.filter(|r| group.verdict == VerdictKind::Pinned && r.rule != "graph-output");
+            entry.pins.extend(told.map(|r| r.rule.clone()));
         }
     });
     all.into_inner()
