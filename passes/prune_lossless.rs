@@ -30,11 +30,12 @@
 //! - `weight-shared`, `weight-computed`, `weight-type`, `weight-shape`: the weights that read a duplicate are read by
 //!   others too, are computed, are integers, or hold the channels in another form than slices, so they stay as they are.
 //! - `groups`: the channels of several groups of a convolution would have to go together.
+//! - `overridable`: constants are the defaults of inputs: a caller may replace them, so that they tell nothing.
 //! - `rounding`: a sum of weights does not fit its type: of half precision it would have to be exact.
 //! - `last-channel`: a layer keeps a channel at least.
 //! - `checked-after-cut`: the cut was tried, and a shape did not come out as expected.
 //!
-//! Elements are taken to be finite: zero times infinity is no zero. Weights that a caller may override are not constant.
+//! Elements are taken to be finite: zero times infinity is no zero.
 //!
 //! # Options
 //!
@@ -57,7 +58,7 @@ mod record;
 mod rewrite;
 mod sum;
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError};
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Coupling, groups, infer_all};
 use crate::ir::Model;
 use choose::{Forbidden, Study};
@@ -121,7 +122,13 @@ impl Pass for PruneLossless {
             drop(worlds);
             *model = new;
         }
-        let (channels, remarks) = (record.channels(), record.remarks());
+        let (channels, mut remarks) = (record.channels(), record.remarks());
+        let overridable = original.constants().filter(|&v| original.is_overridable(v)).count();
+        if overridable > 0 {
+            let text =
+                format!("{overridable} constants are defaults of inputs, which a caller may replace: not looked into");
+            remarks.push(Remark { node: None, rule: "overridable".into(), text });
+        }
         let summary = match channels {
             0 => "removed no channels".to_owned(),
             1 => "removed 1 class of channels".to_owned(),

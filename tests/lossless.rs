@@ -103,6 +103,7 @@ fn every_fixture_computes_the_same_afterwards() {
     };
     assert_eq!(of("refused-last-channel")[0], "conv1: last-channel: filter 0: a layer keeps a channel at least");
     assert!(of("residual")[0].starts_with("conv2: not-constant-when-read: filter 2 of 'conv2'"));
+    assert!(of("refused-overridable")[0].starts_with("overridable: 1 constants"));
     assert!(of("half")[0].starts_with("conv4: rounding: "));
 }
 
