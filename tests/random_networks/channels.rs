@@ -67,7 +67,7 @@ fn split(d: &mut Draft, x: &Value) -> Option<Value> {
     }
     let sizes: Vec<usize> = match d.random.below(3) {
         0 => vec![2, c - 2],
-        1 if c % 3 == 0 => vec![c / 3; 3],
+        1 if c.is_multiple_of(3) => vec![c / 3; 3],
         _ => vec![c / 2, c - c / 2],
     };
     let mut out = Vec::new();
@@ -89,7 +89,7 @@ fn split(d: &mut Draft, x: &Value) -> Option<Value> {
 
 fn split_and_add(d: &mut Draft, x: &Value) -> Option<Value> {
     let half = x.channels() / 2;
-    if x.channels() % 2 != 0 || half < 2 {
+    if !x.channels().is_multiple_of(2) || half < 2 {
         return None;
     }
     let halves = parts(d, x, &[half, half]);
@@ -105,7 +105,7 @@ fn space<'a>(x: &'a Value) -> Vec<To<'a>> {
 
 fn shuffle(d: &mut Draft, x: &Value) -> Option<Value> {
     let c = x.channels();
-    let fits: Vec<usize> = [2, 3, 4].into_iter().filter(|g| c % g == 0 && c > *g).collect();
+    let fits: Vec<usize> = [2, 3, 4].into_iter().filter(|&g| c.is_multiple_of(g) && c > g).collect();
     if fits.is_empty() {
         return None;
     }

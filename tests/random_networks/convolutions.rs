@@ -84,7 +84,8 @@ pub fn conv(d: &mut Draft, x: &Value, of: Conv) -> Value {
 /// A convolution of any flavour.
 pub fn any_conv(d: &mut Draft, x: &Value, filters: usize, stride: usize) -> Value {
     let kernel = d.random.pick(&[1, 3, 3]);
-    let fits: Vec<usize> = [1, 1, 1, 2, 4].into_iter().filter(|g| x.channels() % g == 0 && filters % g == 0).collect();
+    let fits: Vec<usize> =
+        [1, 1, 1, 2, 4].into_iter().filter(|&g| x.channels().is_multiple_of(g) && filters.is_multiple_of(g)).collect();
     let groups = d.random.pick(&fits);
     conv(d, x, Conv { filters, kernel, stride, groups })
 }
@@ -144,7 +145,7 @@ pub fn activation(d: &mut Draft, x: &Value) -> Value {
         }
         3 => {
             // GELU as it is exported.
-            let (root, one, half) = (d.real(1.4142135), d.real(1.0), d.real(0.5));
+            let (root, one, half) = (d.real(std::f64::consts::SQRT_2), d.real(1.0), d.real(0.5));
             let scaled = d.node("Div", "", &[&x.name, &root]);
             let erf = d.node("Erf", "", &[&scaled]);
             let above = d.node("Add", "", &[&erf, &one]);
@@ -303,7 +304,7 @@ fn transposed(d: &mut Draft, x: &Value) -> Option<Value> {
         return None;
     }
     let per_group = d.random.pick(&[2, 3, 4]);
-    let fits: Vec<usize> = [1, 1, 2].into_iter().filter(|g| x.channels() % g == 0).collect();
+    let fits: Vec<usize> = [1, 1, 2].into_iter().filter(|&g| x.channels().is_multiple_of(g)).collect();
     let groups = d.random.pick(&fits);
     let (kernel, pad) = d.random.pick(&[(2, 0), (4, 1)]);
     let w = weight(d, &[&[x.channels(), per_group], &vec![kernel; n][..]].concat());

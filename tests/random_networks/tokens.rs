@@ -163,7 +163,7 @@ fn instance_norm(d: &mut Draft, x: &Value) -> Option<Value> {
 
 /// As exporters write it: groups side by side as the channels of an instance normalisation.
 fn group_norm_written(d: &mut Draft, x: &Value) -> Option<Value> {
-    if x.channels() % 2 != 0 {
+    if !x.channels().is_multiple_of(2) {
         return None;
     }
     let (ones, zeros) = (d.stated("float[2]", "1.0, 1.0"), d.stated("float[2]", "0.0, 0.0"));
@@ -209,9 +209,9 @@ fn recurrent(d: &mut Draft, x: &Value) -> Option<Value> {
     let whole = d.fresh();
     if d.random.chance(50) {
         let b = d.seeded("float", &[1, 2 * gates * hidden]);
-        d.node_into(op, "hidden_size = 3", &[&steps.name, &w, &r, &b], &[whole.clone()]);
+        d.node_into(op, "hidden_size = 3", &[&steps.name, &w, &r, &b], std::slice::from_ref(&whole));
     } else {
-        d.node_into(op, "hidden_size = 3", &[&steps.name, &w, &r], &[whole.clone()]);
+        d.node_into(op, "hidden_size = 3", &[&steps.name, &w, &r], std::slice::from_ref(&whole));
     }
     let axes = d.ints(&[1]);
     let name = d.node("Squeeze", "", &[&whole, &axes]);

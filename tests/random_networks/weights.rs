@@ -66,7 +66,7 @@ pub fn weight(d: &mut Draft, dims: &[usize]) -> String {
             let op = d.random.pick(&["Add", "Sub", "Sum", "Mul"]);
             d.node(op, "", &[&w, &update])
         }
-        10 if dims[0] % 2 == 0 => {
+        10 if dims[0].is_multiple_of(2) => {
             // Two halves that were stored apart.
             let half: Vec<usize> = std::iter::once(dims[0] / 2).chain(dims[1..].iter().copied()).collect();
             let (a, b) = (d.seeded("float", &half), d.seeded("float", &half));
