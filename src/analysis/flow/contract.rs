@@ -29,7 +29,7 @@ impl Flow<'_> {
             let Some(v) = self.model.node(n).input(view.input) else { return self.opaque(n, "an operand is left out") };
             let Some(own) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { return };
             let viewed = self.grouped_view(n, view, v, &own, groups.filter(|g| g.weight == k));
-            self.note_weight(n, c, view, v, &viewed);
+            self.note_weight(n, c, view, &viewed);
             let lost: Vec<usize> = (0..view.letters.len()).filter(|&a| self.is_window(c, view, a)).collect();
             let fold: Vec<usize> = (0..view.letters.len()).filter(|&a| c.fold.contains(&view.letters[a])).collect();
             let mut fields = Vec::new();
@@ -213,7 +213,7 @@ impl Flow<'_> {
     }
 
     /// Records what a constant operand is to a contraction: filters, and positions that are read.
-    fn note_weight(&mut self, n: NodeId, c: &Contraction, view: &View, v: ValueId, viewed: &[Field]) {
+    fn note_weight(&mut self, n: NodeId, c: &Contraction, view: &View, viewed: &[Field]) {
         let constant = |o: &View| self.model.node(n).input(o.input).is_none_or(|v| self.coupling.constant[v.index()]);
         if !constant(view) || c.operands.iter().all(constant) {
             return;
@@ -232,7 +232,7 @@ impl Flow<'_> {
             let free = f.axes.iter().any(|&a| !shared(view.letters[a]) && in_output(a));
             let summed = f.axes.iter().any(|&a| shared(view.letters[a]) && !in_output(a));
             if summed {
-                self.note_read(n, v, f);
+                self.note_read(n, view.input, f);
             } else if free && c.kind != crate::ops::Kind::Recurrent {
                 // A depthwise convolution passes its input's channels on; its filters are not a choice of their own.
                 let passes_on = view.letters.iter().zip(&view.shape).any(|(&l, &d)| l == 'c' && d == 1)

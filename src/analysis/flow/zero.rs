@@ -10,7 +10,6 @@ use super::super::field::Field;
 use super::super::label::{Atom, Origin, PINNED};
 use super::Flow;
 use crate::ir::{NodeId, ValueId};
-use crate::onnx::tensor::Tensor;
 use crate::ops::{Action, Zero};
 use std::collections::BTreeSet;
 
@@ -32,14 +31,16 @@ pub(super) enum ZeroLost {
 type Leaves = Result<Vec<ValueId>, ZeroLost>;
 
 impl Flow<'_> {
-    /// What has to be zero so that the weight `v` is at the labels of `f`: stored constants, which the masked original
-    /// zeroes there. Where zeros of what is stored do not arrive as zeros, the labels are pinned.
-    pub(super) fn note_read(&mut self, n: NodeId, v: ValueId, f: &Field) {
+    /// What has to be zero so that the weight, an input of a contraction, is at the labels of `f`: stored constants, which
+    /// the masked original zeroes there. Where zeros of what is stored do not arrive as zeros, the labels are pinned.
+    pub(super) fn note_read(&mut self, n: NodeId, input: usize, f: &Field) {
         let classes = self.classes(f);
-        if classes.is_empty() {
-            return;
-        }
-        let (at, rule, text) = match self.zero_leaves(v, &classes) {
+        let Some(v) = self.model.node(n).input(input).filter(|_| !classes.is_empty()) else { return };
+        let leaves = match self.zero_is_zero(n, input) {
+            true => self.zero_leaves(v, &classes),
+            false => Err(ZeroLost::ZeroPoint),
+        };
+        let (at, rule, text) = match leaves {
             Ok(leaves) => return leaves.into_iter().for_each(|leaf| self.add_reads(n, leaf, &classes)),
             Err(ZeroLost::ZeroPoint) => {
                 let text = "the zero point of the weight is not 0, so zeroed weights would not be zero";
@@ -94,33 +95,48 @@ impl Flow<'_> {
         let effect = self.world.shapes.effect(n).and_then(|e| e.as_ref().ok()).ok_or_else(lost)?;
         let (row, _) = crate::ops::lookup(self.model, node).map_err(|_| lost())?;
         let constant = |v: ValueId| self.coupling.constant[v.index()];
-        let mut all = |inputs: &mut dyn Iterator<Item = ValueId>| {
+        // Zeros of these inputs, all of them.
+        let mut all = |inputs: &mut dyn Iterator<Item = usize>| {
             let mut out = Vec::new();
-            for v in inputs {
+            for (i, v) in inputs.filter_map(|i| Some((i, node.input(i)?))) {
+                if !self.zero_is_zero(n, i) {
+                    return Err(ZeroLost::ZeroPoint);
+                }
                 out.extend(self.trace_zero(v, classes, depth - 1, budget)?);
             }
             Ok(out)
         };
+        // Zeros of one of these inputs: an activation carries the zeros of what made it; of constants alone the first
+        // that can be zero.
+        let is_constant = |&i: &usize| node.input(i).is_some_and(constant);
+        let labelled = |i: &usize| node.input(*i).is_some_and(|v| self.has(v, classes));
+        let mut any = |inputs: Vec<usize>| match inputs.iter().find(|i| !is_constant(i)) {
+            Some(&i) => all(&mut std::iter::once(i)),
+            None => inputs.into_iter().find_map(|i| all(&mut std::iter::once(i)).ok()).ok_or_else(lost),
+        };
+        let inputs = 0..node.inputs().len();
         if let Action::Contract(c) = &effect.action {
             // What follows the sum in a fused operator may make something of zero.
             if row.zero != Zero::AllOperands {
                 return Err(lost());
             }
-            let weights = c.operands.iter().filter_map(|o| node.input(o.input)).filter(|&v| constant(v));
-            let [weight] = weights.collect::<Vec<_>>()[..] else { return Err(lost()) };
-            let also = c.also.iter().filter_map(|o| node.input(o.input));
+            let operands: Vec<usize> = c.operands.iter().map(|o| o.input).collect();
+            let also: Vec<usize> = c.also.iter().map(|o| o.input).collect();
+            let weights: Vec<usize> = operands.iter().copied().filter(is_constant).collect();
+            // A product of stored factors is zero where the one that has the labels is.
+            if weights.len() == operands.len() {
+                let mut out = any(weights.into_iter().filter(labelled).collect())?;
+                out.extend(all(&mut also.into_iter())?);
+                return Ok(out);
+            }
+            let [weight] = weights[..] else { return Err(lost()) };
             return all(&mut std::iter::once(weight).chain(also));
         }
-        let mut inputs = node.inputs().iter().flatten().copied();
         match row.zero {
-            Zero::Kept => all(&mut node.input(0).into_iter()),
-            // An activation carries the zeros of what made it; of constants alone the first that can be zero.
-            Zero::AnyOperand => match inputs.clone().find(|&v| !constant(v)) {
-                Some(v) => all(&mut std::iter::once(v)),
-                None => inputs.find_map(|v| all(&mut std::iter::once(v)).ok()).ok_or_else(lost),
-            },
-            Zero::AllOperands => all(&mut inputs),
-            Zero::Parts => all(&mut inputs.filter(|&v| self.has(v, classes))),
+            Zero::Kept => all(&mut std::iter::once(0)),
+            Zero::AnyOperand => any(inputs.collect()),
+            Zero::AllOperands => all(&mut inputs.clone()),
+            Zero::Parts => all(&mut inputs.filter(labelled)),
             Zero::Lost => Err(lost()),
         }
     }
@@ -130,9 +146,6 @@ impl Flow<'_> {
         // Without labels of these classes, a scalar addend say, it would not become zero.
         if self.labelled_axes(v, classes).next().is_none() {
             return Err(ZeroLost::At(None));
-        }
-        if !self.zero_is_zero(v) {
-            return Err(ZeroLost::ZeroPoint);
         }
         match self.model.unnamed(v) {
             None => Ok(vec![v]),
@@ -147,15 +160,12 @@ impl Flow<'_> {
         stored.and_then(|t| t.to_f64()).is_some_and(|v| v.iter().all(|&x| x == 0.0))
     }
 
-    /// Whether a stored zero stands for the number zero: not so for integers with another zero point.
-    fn zero_is_zero(&self, weight: ValueId) -> bool {
-        self.uses.readers(weight).iter().all(|&(n, i)| {
-            let node = self.model.node(n);
-            let pairs = crate::ops::lookup(self.model, node).map_or(&[][..], |(row, _)| row.zero_points);
-            let zero_point = pairs.iter().find(|(x, _)| *x == i).and_then(|(_, zero)| node.input(*zero));
-            let known = |v| self.model.constant(v).and_then(|t| Tensor::from_proto(t).ok()?.to_f64());
-            zero_point.is_none_or(|v| known(v).is_some_and(|z| z.iter().all(|&z| z == 0.0)))
-        })
+    /// Whether a zero at this input of a node stands for the number zero: not so for integers with another zero point.
+    fn zero_is_zero(&self, n: NodeId, input: usize) -> bool {
+        let node = self.model.node(n);
+        let pairs = crate::ops::lookup(self.model, node).map_or(&[][..], |(row, _)| row.zero_points);
+        let zero_point = pairs.iter().find(|(x, _)| *x == input).and_then(|(_, zero)| node.input(*zero));
+        zero_point.is_none_or(|v| self.is_zero(v))
     }
 
     fn has(&self, v: ValueId, classes: &BTreeSet<Atom>) -> bool {
