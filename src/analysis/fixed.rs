@@ -12,7 +12,7 @@ use super::infer::{Shapes, infer_all};
 use crate::ir::{Def, Model, Node, NodeId, ValueId};
 use crate::onnx::proto::{tensor_shape_proto::dimension, type_proto};
 use crate::onnx::tensor::{DataType, Tensor};
-use crate::ops::{Action, Effect, Extents, step};
+use crate::ops::{Action, Effect, Extents, Operand, step};
 use std::collections::BTreeMap;
 
 /// Facts of one assignment, with what of them holds under all.
@@ -113,7 +113,7 @@ impl Fixed {
             let extents = if all { vec![true; rank] } else { self.output_extents(node, effect, i, rank) };
             let content = match &fact.value {
                 Some(_) if all => vec![true; fact.value.as_ref().map_or(0, Tensor::elements)],
-                Some(_) => self.output_content(node, effect, i).unwrap_or_default(),
+                Some(t) => self.output_content(node, effect, i).unwrap_or_else(|| vec![false; t.elements()]),
                 None => Vec::new(),
             };
             found.push((v, extents, content));
@@ -142,9 +142,20 @@ impl Fixed {
                 let axes = || operands.iter().flat_map(|o| o.axes.iter().zip(flags(o.input)));
                 let mixed = axes().filter(|(to, _)| to.is_none()).all(|(_, &f)| f);
                 let complete = operands.iter().all(|o| o.axes.len() == flags(o.input).len());
+                // What is broadcast has the extent of any operand that has more than one position.
+                let many = |o: &Operand, i: usize| {
+                    let shape = node.input(o.input).and_then(|v| self.shapes.shape(v));
+                    o.steps.is_empty() && shape.and_then(|s| s.get(i)).is_some_and(|&d| d > 1)
+                };
+                let decided = |a: usize| {
+                    operands.iter().any(|o| {
+                        let mut own = o.axes.iter().zip(flags(o.input)).enumerate();
+                        own.any(|(i, (to, &f))| *to == Some(a) && f && many(o, i))
+                    })
+                };
                 let extent = |a: usize| {
                     let mut own = axes().filter(|(to, _)| **to == Some(a)).map(|(_, &f)| f).peekable();
-                    if own.peek().is_some() { own.all(|f| f) } else { mixed }
+                    if own.peek().is_some() { decided(a) || own.all(|f| f) } else { mixed }
                 };
                 (0..rank).map(|a| complete && extent(a)).collect()
             }

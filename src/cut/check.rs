@@ -45,7 +45,7 @@ pub(super) fn check(old: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, 
     for (w, world) in coupling.worlds.iter().enumerate() {
         let after = infer(new, world.shapes.sizes.clone());
         for n in old.walk() {
-            if let Some(text) = compare(old, coupling, removed, w, n, &after) {
+            if let Some(text) = compare(old, coupling, removed, w, n, new, &after) {
                 return Err(Misfit { node: Some(n), text, classes: involved(old, coupling, removed, n) });
             }
         }
@@ -60,6 +60,7 @@ fn compare(
     removed: &BTreeSet<Atom>,
     w: usize,
     n: NodeId,
+    new: &Model,
     after: &Shapes,
 ) -> Option<String> {
     let before = &coupling.worlds[w].shapes;
@@ -84,12 +85,19 @@ fn compare(
             None => return Some(format!("after the cut the shape of '{}' is not known", old.value(v).name())),
         }
     }
-    computed_operand(old, coupling, before, after, n)
+    computed_operand(old, coupling, before, new, after, n)
 }
 
 /// A number that is computed from a shape and then multiplied into the data must not change with the shape.
-fn computed_operand(old: &Model, coupling: &Coupling, before: &Shapes, after: &Shapes, n: NodeId) -> Option<String> {
-    let (_, v) = changed_operands(old, coupling, before, after, n).next()?;
+fn computed_operand(
+    old: &Model,
+    coupling: &Coupling,
+    before: &Shapes,
+    new: &Model,
+    after: &Shapes,
+    n: NodeId,
+) -> Option<String> {
+    let (_, v) = changed_operands(old, coupling, before, new, after, n).next()?;
     Some(format!("'{}' is computed from a shape that the cut changes", old.value(v).name()))
 }
 
@@ -98,6 +106,7 @@ fn changed_operands<'a>(
     old: &'a Model,
     coupling: &'a Coupling,
     before: &'a Shapes,
+    new: &'a Model,
     after: &'a Shapes,
     n: NodeId,
 ) -> impl Iterator<Item = (usize, ValueId)> + 'a {
@@ -106,9 +115,10 @@ fn changed_operands<'a>(
     let known = |v: ValueId, s: &'a Shapes| s.fact(v).and_then(|f| f.value.as_ref());
     let computing = inputs.iter().flatten().all(|&v| known(v, before).is_some());
     let inputs = inputs.iter().enumerate().filter_map(|(i, v)| Some((i, (*v)?)));
-    inputs.filter(move |&(_, v)| {
+    inputs.filter(move |&(i, v)| {
         let was = known(v, before).filter(|_| on_data && !computing && !coupling.constant[v.index()]);
-        was.is_some() && known(v, after) != was
+        let now = new.node(n).input(i).and_then(|v| known(v, after));
+        was.is_some() && now != was
     })
 }
 
@@ -118,7 +128,7 @@ pub(super) fn freeze(old: &Model, coupling: &Coupling, new: &mut Model) {
     let before = &coupling.worlds[0].shapes;
     let after = infer(new, before.sizes.clone());
     for n in old.walk() {
-        let changed: Vec<(usize, ValueId)> = changed_operands(old, coupling, before, &after, n).collect();
+        let changed: Vec<(usize, ValueId)> = changed_operands(old, coupling, before, new, &after, n).collect();
         for (i, v) in changed.into_iter().filter(|&(_, v)| coupling.fixed[v.index()]) {
             let Some(was) = before.fact(v).and_then(|f| f.value.clone()) else { continue };
             let own = new.add_initializer(old.node(n).graph(), old.value(v).name(), &was);

@@ -102,13 +102,22 @@ fn compare(masked: &Model, pruned: &Model, options: &Options) -> Result<(f64, f6
     Err(last)
 }
 
-/// Elements of one tensor beyond which a model is not run: the memory of a machine ends somewhere.
+/// Elements of one tensor, and of all of them, beyond which a model is not run: the memory of a machine and the patience
+/// of its user end somewhere.
 const MOST_ELEMENTS: usize = 1 << 28;
+const MOST_IN_ALL: usize = 1 << 30;
 
 fn too_large(model: &Model, shapes: &Shapes) -> Option<String> {
     let elements = |v| shapes.shape(v).map_or(0, |s| s.iter().product::<usize>());
-    let v = model.values().find(|&v| elements(v) > MOST_ELEMENTS)?;
-    Some(format!("'{}' of shape {:?} is too large to compute here", model.value(v).name(), shapes.shape(v)?))
+    if let Some(v) = model.values().find(|&v| elements(v) > MOST_ELEMENTS) {
+        return Some(format!(
+            "'{}' of shape {:?} is too large to compute here",
+            model.value(v).name(),
+            shapes.shape(v)?
+        ));
+    }
+    let all = model.values().map(elements).fold(0, usize::saturating_add);
+    (all > MOST_IN_ALL).then(|| format!("its {all} intermediate numbers are too many to compute here"))
 }
 
 /// Concrete types and shapes of everything that has to be fed.
