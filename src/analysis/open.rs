@@ -114,6 +114,8 @@ impl Opened {
                 Some(Ok(effect)) => match &effect.action {
                     Action::Map(operands) => operands.iter().any(|o| o.input == i),
                     Action::Contract(c) => c.also.iter().any(|o| o.input == i),
+                    // Rearranged, it is as uniform as before.
+                    Action::Layout { input, .. } => *input == i,
                     _ => false,
                 },
                 _ => false,

@@ -3,7 +3,7 @@
 use super::Misfit;
 use crate::analysis::{Atom, Coupling, Kept, Shapes, infer};
 use crate::ir::{Def, Model, NodeId, ValueId};
-use crate::ops::{Action, Refusal};
+use crate::ops::{Action, Narrow, Refusal};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Updates the declared shapes of what lost channels.
@@ -114,8 +114,13 @@ fn changed_operands<'a>(
     let inputs = old.node(n).inputs();
     let known = |v: ValueId, s: &'a Shapes| s.fact(v).and_then(|f| f.value.as_ref());
     let computing = inputs.iter().flatten().all(|&v| known(v, before).is_some());
+    // What states extents has been narrowed, and so has to come out otherwise.
+    let narrowed = match crate::ops::lookup(old, old.node(n)).map(|(row, _)| row.narrow) {
+        Ok(Narrow::Target { input, .. }) => Some(input),
+        _ => None,
+    };
     let inputs = inputs.iter().enumerate().filter_map(|(i, v)| Some((i, (*v)?)));
-    inputs.filter(move |&(i, v)| {
+    inputs.filter(move |(i, _)| Some(*i) != narrowed).filter(move |&(i, v)| {
         let was = known(v, before).filter(|_| on_data && !computing && !coupling.constant[v.index()]);
         let now = new.node(n).input(i).and_then(|v| known(v, after));
         was.is_some() && now != was

@@ -9,6 +9,8 @@ wrong but what is wrong with the original itself.
 import contextlib, glob, json, os, subprocess, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 
+import ties
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 RANDOM = "by=random,seed=7"
 # Files of more megabytes are judged one at a time, for the memory that it takes, and without --full by degree only.
@@ -80,14 +82,21 @@ def examine(binary, shared, path, full):
                 result, plan = judge(binary, shared, source, folder, ratio, options)
                 label = ratio + (" random" if options else " degree")
                 failed, original = verdict(result)
+                error = result.get("judge", {}).get("masked_error")
+                differs = [f for f in failed if f.startswith("pruned and masked original differ")]
+                if differs and plan and error and ties.jumps(source, plan["reads"], error / 10):
+                    failed = [f for f in failed if f not in differs]
+                    row["ties"] = True
                 row["wrong"] += [f"{label}: {f}" for f in failed]
                 row["original"] += [o for o in original if o not in row["original"]]
                 run = row["runs"][label] = dict(error=result.get("judge", {}).get("masked_error"))
                 if plan is None:
                     continue
                 verified = plan["verified"] or {}
-                run["verified"], run["reason"] = verified.get("outcome", "none"), verified.get("reason")
-                if run["verified"] not in ("equal", "cannot"):
+                cut = any(g["verdict"] == "pruned" for g in plan["groups"])
+                run["verified"] = verified.get("outcome", "none" if cut else "nothing cut")
+                run["reason"] = verified.get("reason")
+                if run["verified"] not in ("equal", "cannot", "nothing cut"):
                     row["wrong"].append(f"{label}: in process: {run['verified']}")
                 cost, reach = plan["cost"], plan["reach"]
                 run["params"], run["macs"] = (share(a - b, a) for a, b in (cost["params"], cost["macs"]))
@@ -117,6 +126,8 @@ def line(row):
     reasons = [run["reason"] for run in row["runs"].values() if run.get("reason")]
     errors = [run["error"] for run in row["runs"].values() if run.get("error") is not None]
     outside = "wrong: " + "; ".join(row["wrong"]) if row["wrong"] else "right"
+    if row.get("ties"):
+        outside += "; its ranking hangs on rounding, in the masked original too (tests/outside/ties.py)"
     if row["original"]:
         outside += "; the original: " + row["original"][0]
     pins = seen.get("pins", [])
