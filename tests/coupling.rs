@@ -83,6 +83,8 @@ fn describe(plan: &Plan, out: &mut String) {
         }
     }
     for read in &plan.reads {
-        writeln!(out, "read {} {} axis {}: without {:?}", read.node, read.tensor, read.axis, read.removed).unwrap();
+        let rows = read.rows.map(|[first, end]| format!(", rows {first} to {end}")).unwrap_or_default();
+        let (node, tensor, axis) = (&read.node, &read.tensor, read.axis);
+        writeln!(out, "read {node} {tensor} axis {axis}{rows}: without {:?}", read.removed).unwrap();
     }
 }
