@@ -276,8 +276,8 @@ pub(super) fn fused_matmul(call: &Call) -> Result<Effect, Refusal> {
         return Err(Refusal::Unknown("transBatchA or transBatchB".into()));
     }
     let swapped = [flag("transA"), flag("transB")];
-    for i in 0..2 {
-        call.shape_of_rank(i, if swapped[i] { 2 } else { 1 })?;
+    for (i, swaps) in swapped.into_iter().enumerate() {
+        call.shape_of_rank(i, if swaps { 2 } else { 1 })?;
     }
     product_of(call, [0, 1], swapped)
 }

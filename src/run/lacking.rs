@@ -49,7 +49,7 @@ fn spell_softplus(graph: &mut GraphProto) {
     let nodes = std::mem::take(&mut graph.node);
     for mut node in nodes {
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().for_each(|g| spell_softplus(g));
+            attribute.g.iter_mut().for_each(spell_softplus);
             attribute.graphs.iter_mut().for_each(spell_softplus);
         }
         let (true, [x], [y]) = (is_softplus(&node), &node.input[..], &node.output[..]) else {
