@@ -10,7 +10,7 @@ import onnxruntime as ort
 from onnx import numpy_helper
 
 ort.set_default_logger_severity(4)
-NOISE = 1e-7
+NOISE = 1e-6
 
 
 def masked(path, reads):
