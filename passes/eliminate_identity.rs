@@ -94,7 +94,7 @@ impl Pass for EliminateIdentity {
         model.replace_all_reads(|v| resolve(&instead, v));
         model.remove_nodes(&removed);
         let summary = format!("removed {} without effect", counted(removed.len(), "node"));
-        Ok(Outcome { changes: removed.len(), summary, remarks, plan: None })
+        Ok(Outcome { changes: removed.len(), summary, remarks, ..Outcome::default() })
     }
 }
 

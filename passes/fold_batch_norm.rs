@@ -94,7 +94,7 @@ impl Pass for FoldBatchNorm {
         model.remove_nodes(&gone);
         let changes = gone.len();
         let summary = format!("folded {}", counted(changes, "batch normalisation"));
-        Ok(Outcome { changes, summary, remarks, plan: None })
+        Ok(Outcome { changes, summary, remarks, ..Outcome::default() })
     }
 }
 

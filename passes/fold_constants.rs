@@ -142,7 +142,7 @@ impl Pass for FoldConstants {
         if taken > 0 {
             summary = format!("{summary}; {} of a constant condition", counted(taken, "If"));
         }
-        Ok(Outcome { changes, summary, remarks, plan: None })
+        Ok(Outcome { changes, summary, remarks, ..Outcome::default() })
     }
 }
 

@@ -49,7 +49,7 @@ impl Pass for InlineFunctions {
         let done = model.inline_all();
         let remarks = done.refused.iter().map(|(n, why)| Remark::at(model, *n, rule(why), why.to_string())).collect();
         let summary = format!("inlined {}", counted(done.calls, "call"));
-        Ok(Outcome { changes: done.calls, summary, remarks, plan: None })
+        Ok(Outcome { changes: done.calls, summary, remarks, ..Outcome::default() })
     }
 }
 

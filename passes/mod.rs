@@ -14,13 +14,17 @@ pub mod inline_functions;
 pub mod pipeline;
 pub mod prune;
 pub mod prune_lossless;
+pub mod repair;
 
 pub use pipeline::{ArgumentError, Arguments, DEFAULT_PIPELINE, Event, Pipeline, PipelineError};
 
 use crate::ir::{Model, NodeId};
 use crate::onnx::SourceMap;
+use crate::repair::{self as repairing, Removal};
+use crate::run::Batches;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that passes of one pipeline share.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +36,10 @@ pub struct Context {
     /// The mapped files that payloads are borrowed from: pages are handed back once a pass has read them, so that a
     /// model needs less memory than its file. Empty where nothing is mapped.
     pub source: SourceMap,
+    /// Inputs to run the model on, for passes that go by what it computes.
+    pub calibration: Option<Arc<Batches>>,
+    /// What an earlier pass of the pipeline has removed; the pipeline fills it in.
+    pub removal: Option<Arc<Removal>>,
 }
 
 /// Something that a pass left alone, and why.
@@ -69,6 +77,10 @@ pub struct Outcome {
     pub remarks: Vec<Remark>,
     /// The plan, of passes that cut.
     pub plan: Option<crate::plan::Plan>,
+    /// What it removed, for passes that make it good.
+    pub removal: Option<Arc<Removal>>,
+    /// What was made good.
+    pub repair: Option<repairing::Report>,
 }
 
 /// A pass that could not run. The model may be half changed and must not be written.
@@ -106,6 +118,7 @@ pub static REGISTRY: &[Registration] = &[
     Registration { name: "inline-functions", summary: "Replaces calls of the model's own functions by their bodies.", make: inline_functions::make, source: include_str!("inline_functions.rs") },
     Registration { name: "prune", summary: "Removes filters, and everything downstream that belonged to them.", make: prune::make, source: include_str!("prune.rs") },
     Registration { name: "prune-lossless", summary: "Removes channels that are constant, duplicate or unread, without a change of the outputs.", make: prune_lossless::make, source: include_str!("prune_lossless.rs") },
+    Registration { name: "repair", summary: "Fits the layers behind a cut to what they computed before.", make: repair::make, source: include_str!("repair.rs") },
 ];
 
 /// `1 node`, `2 nodes`, `no nodes`.

@@ -41,7 +41,9 @@ use choose::Choice;
 pub(super) use choose::ids;
 use globset::{Glob, GlobMatcher};
 pub(super) use record::members;
+use crate::repair::Removal;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// How many times a cut is tried before all that is left of it is given up.
 const ATTEMPTS: usize = 128;
@@ -129,7 +131,9 @@ impl Pass for Prune {
             match cut(&opened, &coupling, &removed, &context.source) {
                 Ok(cut) => {
                     let decided = Decided { groups: &groups, choices: &choices, removed: &removed };
-                    return Ok(self.finish(model, &opened, &coupling, &decided, cut));
+                    let mut outcome = self.finish(model, &opened, &coupling, &decided, cut);
+                    outcome.removal = removal(opened, coupling, removed);
+                    return Ok(outcome);
                 }
                 Err(misfit) => {
                     // What the union-find calls these classes is stable: the next attempt numbers atoms alike.
@@ -166,7 +170,7 @@ impl Prune {
             *model = cut.model;
             model.rejoin_copies();
         }
-        Outcome { changes: removed.len(), summary, remarks: remarks(&plan), plan: Some(plan) }
+        Outcome { changes: removed.len(), summary, remarks: remarks(&plan), plan: Some(plan), ..Outcome::default() }
     }
 }
 
@@ -192,7 +196,13 @@ pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcom
     if let Some(new) = &mut outcome.plan {
         new.options = plan.options.clone();
     }
+    outcome.removal = removal(opened, coupling, removed);
     Ok(outcome)
+}
+
+/// What later passes are told of the cut.
+fn removal(original: Model, coupling: Coupling, removed: BTreeSet<Atom>) -> Option<Arc<Removal>> {
+    (!removed.is_empty()).then(|| Arc::new(Removal { original, coupling, removed }))
 }
 
 fn remarks(plan: &Plan) -> Vec<Remark> {

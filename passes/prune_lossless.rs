@@ -135,6 +135,6 @@ impl Pass for PruneLossless {
             n => format!("removed {n} classes of channels"),
         };
         let plan = Some(record.plan(&original, model, context));
-        Ok(Outcome { changes: channels, summary, remarks, plan })
+        Ok(Outcome { changes: channels, summary, remarks, plan, ..Outcome::default() })
     }
 }

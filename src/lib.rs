@@ -36,6 +36,7 @@ pub mod ops;
 #[path = "../passes/mod.rs"]
 pub mod passes;
 pub mod plan;
+pub mod repair;
 pub mod report;
 pub mod run;
 pub mod verify;

@@ -20,6 +20,7 @@ use crate::ir::Model;
 /// - `prune` comes first, on the model as it was published: its plan names tensors of the file, which reviewers look
 ///   up and `apply` replays there; its criterion sees the filters as they were trained, batch normalisation apart; and
 ///   extents that the graph derives from shapes follow a cut by themselves, while folded ones would have to be patched.
+/// - `repair` comes right after `prune`: it compares the model value by value with what it was before the cut.
 /// - `eliminate-identity` comes before `fold-constants`: exporters give one constant several names by `Identity`, and
 ///   folding these would store it as often.
 /// - `fold-constants` comes after `prune`, whose cuts turn shapes into constants, and before `fold-batch-norm`, which
@@ -31,7 +32,7 @@ use crate::ir::Model;
 ///
 /// The command verifies the model that `prune` left, before anything else is rewritten.
 pub const DEFAULT_PIPELINE: &[&str] =
-    &["prune", "eliminate-identity", "fold-constants", "fold-batch-norm", "eliminate-dead"];
+    &["prune", "repair", "eliminate-identity", "fold-constants", "fold-batch-norm", "eliminate-dead"];
 
 /// Passes in the order in which they run.
 #[derive(Default)]
@@ -90,11 +91,13 @@ impl Pipeline {
         observe: &mut dyn FnMut(Event),
     ) -> Result<Vec<(&'static str, Outcome)>, PassError> {
         let steps = self.passes.len();
+        let mut context = context.clone();
         let mut outcomes = Vec::with_capacity(steps);
         for (step, pass) in self.passes.iter().enumerate() {
             let name = pass.name();
             observe(Event::Started { step, steps, name, model });
-            let outcome = pass.run(model, context)?;
+            let outcome = pass.run(model, &context)?;
+            context.removal = outcome.removal.clone().or(context.removal);
             if context.verify_each || cfg!(debug_assertions) {
                 model.check().map_err(|v| PassError { pass: name, text: format!("left a broken model: {v}") })?;
             }

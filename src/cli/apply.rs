@@ -1,5 +1,6 @@
 //! `secateur apply`: a plan replayed.
 
+use super::calibrate::Calibrating;
 use super::console::Console;
 use super::failure::Failure;
 use super::pipeline::{Common, Judging, execute, finish};
@@ -23,6 +24,8 @@ pub struct Args {
     common: Common,
     #[command(flatten)]
     judging: Judging,
+    #[command(flatten)]
+    calibrating: Calibrating,
     /// Seed of the inputs that verification runs on
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -42,7 +45,7 @@ impl Pass for Replay {
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { replay, input, common, judging, seed } = args;
+    let Args { replay, input, common, judging, calibrating, seed } = args;
     one_stream(&[&replay, &input])?;
     Targets { model: &common.output, plan: common.plan.as_deref(), report: None }.check(console)?;
     let text = read_text(&replay, console)?;
@@ -50,6 +53,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let loaded = load(&input, &common.input_shape, console)?;
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let make = || Pipeline::standard(Box::new(Replay(plan)));
-    let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), console)?;
+    let calibration = calibrating.batches(&loaded)?;
+    let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
     finish(done, &loaded, &common, judging, None, console)
 }

@@ -7,6 +7,7 @@
 //! of them see the streams through a [`Console`], so that a test can run the whole program in its own process.
 
 mod apply;
+mod calibrate;
 mod console;
 mod diff;
 mod eval;

@@ -11,9 +11,11 @@ use crate::ir::Model;
 use crate::passes::{Context, Event, Pipeline};
 use crate::plan::{ModelRef, Outcome as Verdict, Plan};
 use crate::report::{PassLine, Summary};
+use crate::run::Batches;
 use crate::verify;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Groups that are told about when they were left alone; the others are counted.
 const TOLD: usize = 5;
@@ -65,10 +67,17 @@ pub fn execute(
     loaded: &Loaded,
     common: &Common,
     verify: Option<&verify::Options>,
+    calibration: Option<Batches>,
     console: &Console,
 ) -> Result<Done, Failure> {
     let bar = console.progress(0);
-    let context = Context { sizes: loaded.sizes.clone(), verify_each: common.verify_each, source: loaded.map.clone() };
+    let context = Context {
+        sizes: loaded.sizes.clone(),
+        verify_each: common.verify_each,
+        source: loaded.map.clone(),
+        calibration: calibration.map(Arc::new),
+        removal: None,
+    };
     let work = || -> Result<Done, Failure> {
         let mut model = loaded.model.clone();
         let mut around: Option<(Model, Model, Plan)> = None;

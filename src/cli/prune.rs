@@ -1,5 +1,6 @@
 //! `secateur prune`: the default pipeline.
 
+use super::calibrate::Calibrating;
 use super::console::Console;
 use super::failure::Failure;
 use super::near::did_you_mean;
@@ -24,6 +25,8 @@ pub struct Args {
     common: Common,
     #[command(flatten)]
     judging: Judging,
+    #[command(flatten)]
+    calibrating: Calibrating,
     /// Remove only what does not change the outputs: channels that are constant, duplicate or unread
     #[arg(long, conflicts_with_all = CHOOSING)]
     lossless: bool,
@@ -98,7 +101,7 @@ struct Choice {
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { input, common, choice, judging, lossless, report } = args;
+    let Args { input, common, choice, judging, calibrating, lossless, report } = args;
     let seed = choice.seed;
     let options = choice.options();
     Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
@@ -107,7 +110,8 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let cutter: Box<dyn Pass + Send> = if lossless { Box::new(PruneLossless) } else { Box::new(Prune { options }) };
     let make = || Pipeline::standard(cutter);
-    let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), console)?;
+    let calibration = calibrating.batches(&loaded)?;
+    let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
     finish(done, &loaded, &common, judging, report.as_deref(), console)
 }
 

@@ -1,5 +1,6 @@
 //! `secateur run`: a pipeline of the user's own.
 
+use super::calibrate::Calibrating;
 use super::console::Console;
 use super::failure::Failure;
 use super::pipeline::{Common, Judging, execute, finish};
@@ -18,10 +19,12 @@ pub struct Args {
     passes: String,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    calibrating: Calibrating,
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { input, passes, common } = args;
+    let Args { input, passes, common, calibrating } = args;
     let parse = || Pipeline::parse(&passes);
     let pipeline = parse().map_err(|e| Failure::usage(format!("--passes \"{passes}\": {e}")))?;
     let cutting = pipeline.names().filter(|n| n.starts_with("prune")).count();
@@ -33,6 +36,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let loaded = load(&input, &common.input_shape, console)?;
     // Passes need not be able to change threads, so they are made where they run.
     let make = || parse().expect("parsed before");
-    let done = execute(make, &loaded, &common, None, console)?;
+    let calibration = calibrating.batches(&loaded)?;
+    let done = execute(make, &loaded, &common, None, calibration, console)?;
     finish(done, &loaded, &common, Judging { no_verify: true, strict: false }, None, console)
 }

@@ -92,10 +92,42 @@ pub struct Contraction {
     pub fold: Vec<char>,
     /// What each group of a grouped convolution may choose for itself.
     pub groups: Option<Groups>,
+    /// Which position along each window axis of the input a tap reads, in the order of those axes; empty for products
+    /// without windows. `None` where that depends on data, or the sum of products is not the output itself.
+    pub windows: Option<Vec<Window>>,
     /// Multiply-accumulate operations of one execution.
     pub macs: u64,
     /// Layer kind for reports and defaults.
     pub kind: Kind,
+}
+
+/// The windows along one axis: which input position tap `t` of the window at output position `p` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub stride: i64,
+    pub dilation: i64,
+    /// Padding before the first position.
+    pub before: i64,
+    /// Whether strides spread the input, as in a transposed convolution, instead of skipping some of it.
+    pub transposed: bool,
+}
+
+impl Window {
+    /// `None` where the tap reads padding, or nothing.
+    pub fn input_at(&self, position: usize, tap: usize, extent: usize) -> Option<usize> {
+        let (p, reach) = (i64::try_from(position).ok()?, i64::try_from(tap).ok()?.checked_mul(self.dilation)?);
+        let at = match self.transposed {
+            false => p.checked_mul(self.stride)?.checked_add(reach)?.checked_sub(self.before)?,
+            true => {
+                let spread = p.checked_add(self.before)?.checked_sub(reach)?;
+                if spread.checked_rem(self.stride)? != 0 {
+                    return None;
+                }
+                spread / self.stride
+            }
+        };
+        usize::try_from(at).ok().filter(|&at| at < extent)
+    }
 }
 
 /// Groups that keep channels of their own: equally many in each. The weight states one axis for all groups, so that

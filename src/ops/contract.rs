@@ -1,6 +1,6 @@
 //! Sums of products: convolutions, matrix products, recurrent cells.
 
-use super::call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View};
+use super::call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View, Window};
 use super::layout::broadcast;
 use super::pool::windows;
 
@@ -82,6 +82,33 @@ fn own_channels(count: usize, channels: usize, filters: usize, letter: char) -> 
     (count > 1 && channels > 1 && filters > 1).then_some(Groups { count, weight: 1, axis: 1, letter, group: 'g' })
 }
 
+/// The windows of a convolution whose output has `positions`. Same padding is what the last window needs, the odd one
+/// of it at the end or at the start.
+fn conv_windows(call: &Call, x: &[usize], kernel: &[usize], positions: &[usize]) -> Result<Vec<Window>, Refusal> {
+    let n = x.len();
+    let (strides, dilations) = (call.list("strides", 1, n)?, call.list("dilations", 1, n)?);
+    let pads = call.list("pads", 0, 2 * n)?;
+    let auto = call.node.string("auto_pad").unwrap_or("NOTSET");
+    let before = |i: usize| match auto {
+        "SAME_UPPER" | "SAME_LOWER" => {
+            let reach = (kernel[i] as i64 - 1).saturating_mul(dilations[i]).saturating_add(1);
+            let last = (positions[i] as i64 - 1).saturating_mul(strides[i]).saturating_add(reach);
+            let missing = (last - x[i] as i64).max(0);
+            if auto == "SAME_UPPER" { missing / 2 } else { missing - missing / 2 }
+        }
+        "VALID" => 0,
+        _ => pads[i],
+    };
+    let window = |i| Window { stride: strides[i], dilation: dilations[i], before: before(i), transposed: false };
+    Ok((0..n).map(window).collect())
+}
+
+/// The windows of a transposed convolution, where its padding is stated.
+fn transposed_windows(strides: &[i64], dilations: &[i64], pads: &[i64], stated: bool) -> Option<Vec<Window>> {
+    let window = |i| Window { stride: strides[i], dilation: dilations[i], before: pads[i], transposed: true };
+    stated.then(|| (0..strides.len()).map(window).collect())
+}
+
 /// Input `[n, g c, ..]`, weight `[g o, c, ..]`, output `[n, g o, ..]`.
 pub(super) fn conv(call: &Call) -> Result<Effect, Refusal> {
     conv_of(call, PLAIN)
@@ -113,9 +140,9 @@ pub(super) fn fused_conv(call: &Call) -> Result<Effect, Refusal> {
 /// which hangs on their number, so the channels of the input stay.
 pub(super) fn deform_conv(call: &Call) -> Result<Effect, Refusal> {
     let mut effect = conv_of(call, Slots { bias: Some(3), ..PLAIN })?;
-    if call.int("offset_group", 1) != 1
-        && let Action::Contract(c) = &mut effect.action
-    {
+    let Action::Contract(c) = &mut effect.action else { return Ok(effect) };
+    c.windows = None;
+    if call.int("offset_group", 1) != 1 {
         for (operand, own) in c.operands.iter_mut().zip(['\u{400}', '\u{401}']) {
             operand.letters.iter_mut().filter(|l| **l == 'c').for_each(|l| *l = own);
         }
@@ -157,6 +184,7 @@ pub(super) fn conv_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
         also: per_filter(call, slots, w[0], 1)?,
         fold: group_fold(g, w[1]),
         groups: own_channels(g, w[1], w[0] / g, 'c'),
+        windows: Some(conv_windows(call, &x[2..], &w[2..], &positions)?),
         macs: product(&y).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };
@@ -214,6 +242,7 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
         also: per_filter(call, PLAIN, y[1], 1)?,
         fold: group_fold(g, c),
         groups: own_channels(g, c, o, 'o'),
+        windows: transposed_windows(&strides, &dilations, &pads, auto == "NOTSET" && call.node.ints("output_shape").is_none()),
         macs: product(x).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };
@@ -258,6 +287,7 @@ pub(super) fn gemm_of(call: &Call, slots: Slots) -> Result<Effect, Refusal> {
         also,
         fold: vec!['k'],
         groups: None,
+        windows: Some(Vec::new()),
         macs: product(&[m, n, k]),
         kind: Kind::Dense,
     };
@@ -325,6 +355,7 @@ pub(super) fn product_of(call: &Call, [ia, ib]: [usize; 2], swapped: [bool; 2]) 
         also: Vec::new(),
         fold: vec!['k'],
         groups: None,
+        windows: Some(Vec::new()),
         macs: product(&shape).saturating_mul(k as u64),
         kind: Kind::Dense,
     };
@@ -370,6 +401,7 @@ pub(super) fn einsum(call: &Call) -> Result<Effect, Refusal> {
         also: Vec::new(),
         fold: summed,
         groups: None,
+        windows: Some(Vec::new()),
         macs,
         kind: Kind::Dense,
     };
@@ -394,6 +426,7 @@ pub(super) fn recurrent(call: &Call) -> Result<Effect, Refusal> {
         also: Vec::new(),
         fold: vec![],
         groups: None,
+        windows: None,
         macs: product(&[steps, batch]).saturating_mul(product(w).saturating_add(product(r))),
         kind: Kind::Recurrent,
     };

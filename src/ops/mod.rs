@@ -26,7 +26,7 @@ mod table;
 mod values;
 
 pub use addend::Addend;
-pub use call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View};
+pub use call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View, Window};
 pub(crate) use layout::{pad_amounts, slice_bounds, split_sizes};
 
 use crate::ir::{Model, Node};

@@ -238,6 +238,7 @@ pub(super) fn col2im(call: &Call) -> Result<Effect, Refusal> {
         also: Vec::new(),
         fold: Vec::new(),
         groups: None,
+        windows: None,
         macs: 0,
         kind: Kind::Dense,
     };

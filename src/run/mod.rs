@@ -9,13 +9,18 @@
 
 mod admit;
 mod barrier;
+mod batches;
 mod convert;
 pub mod eval;
 mod inputs;
 mod lacking;
+mod stepwise;
 mod translate;
+mod widen;
 
+pub use batches::{Batches, Misfit};
 pub use inputs::random_inputs;
+pub use stepwise::Stepwise;
 
 use crate::onnx::proto::ModelProto;
 use crate::onnx::tensor::{DataType, Tensor};

@@ -1,0 +1,81 @@
+//! # What it does
+//! Gives every layer that reads less after a prune the weights with which it computes, from what is left, most nearly
+//! what it computed before: ridge regression on calibration data, layer after layer, on the pruned model's own
+//! activations with the original's outputs as targets. No labels, no gradients, no training.
+//!
+//! # When it refuses
+//! Without a prune before it in the same pipeline, or without calibration data, there is nothing to go by, and the pass
+//! leaves the model as it is. A layer that is not linear in its weights (a recurrent cell), or whose factors both
+//! depend on the input, stays as the cut left it; the remarks name it.
+//!
+//! # Options
+//! - `ridge=R` how strongly new weights are held to the old ones, relative to the variance of their inputs (0.001)
+//! - `downstream=false` leaves layers alone that lost no input themselves, but read what has changed
+//! - `residual=false` does not let one branch of a sum make good what the other has lost
+//!
+//! # Example
+//! `prune(ratio=0.5), repair(ridge=0.01)`
+
+use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use crate::ir::Model;
+use crate::repair::{self, Options};
+
+/// Fits the layers behind a cut to what they computed before.
+#[derive(Debug, Clone, Default)]
+pub struct Repair {
+    pub options: Options,
+}
+
+pub(super) fn make(arguments: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
+    let mut options = Options::default();
+    options.ridge = arguments.value("ridge", "a number of at least 0", options.ridge)?;
+    let either = [("true", true), ("false", false)];
+    options.downstream = arguments.choice("downstream", &either, options.downstream)?;
+    options.residual = arguments.choice("residual", &either, options.residual)?;
+    Ok(Box::new(Repair { options }))
+}
+
+impl Pass for Repair {
+    fn name(&self) -> &'static str {
+        "repair"
+    }
+
+    fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
+        let idle = |summary: &str| Ok(Outcome { summary: summary.to_owned(), ..Outcome::default() });
+        let Some(removal) = &context.removal else { return idle("nothing was removed") };
+        let Some(batches) = &context.calibration else { return idle("no data to repair by") };
+        let mut repaired = model.clone();
+        let report = match repair::repair(removal, &mut repaired, batches, &self.options) {
+            Ok(report) => report,
+            Err(cannot) => {
+                let text = format!("the model cannot be run: {}", cannot.reason);
+                let remark = Remark { node: cannot.node, rule: "cannot-run".into(), text };
+                return Ok(Outcome {
+                    summary: "nothing was repaired".to_owned(),
+                    remarks: vec![remark],
+                    ..Outcome::default()
+                });
+            }
+        };
+        *model = repaired;
+        let remarks = report.unrepaired.iter().map(|u| Remark {
+            node: Some(u.node.clone()),
+            rule: "not-repaired".into(),
+            text: u.reason.clone(),
+        });
+        Ok(Outcome {
+            changes: report.repaired.len(),
+            summary: format!(
+                "{} fitted on {} inputs of {}; the outputs differ by {:.3}, by {:.3} before",
+                super::counted(report.repaired.len(), "layer"),
+                report.samples,
+                report.data,
+                report.drift[1],
+                report.drift[0]
+            ),
+            remarks: remarks.collect(),
+            repair: Some(report),
+            ..Outcome::default()
+        })
+    }
+}

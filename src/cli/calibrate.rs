@@ -1,0 +1,98 @@
+//! `--calibrate`: the inputs that a model is run on.
+
+use super::failure::Failure;
+use super::source::Loaded;
+use crate::data;
+use crate::onnx::tensor::Tensor;
+use crate::run::Batches;
+use std::path::{Path, PathBuf};
+
+/// Where inputs come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Calibrate {
+    /// There are none.
+    None,
+    /// Made up.
+    Noise,
+    /// A NumPy file, or a folder of them.
+    Path(PathBuf),
+}
+
+impl std::str::FromStr for Calibrate {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "none" => Self::None,
+            "noise" => Self::Noise,
+            path => Self::Path(path.into()),
+        })
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Calibration and repair")]
+pub struct Calibrating {
+    /// Unlabelled inputs to choose and to repair by: a NumPy file or a folder of them, noise, or none
+    #[arg(long, value_name = "FILE.npz|DIR|noise|none", default_value = "none")]
+    pub calibrate: Calibrate,
+    /// Inputs that are used of these, evenly taken
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: u32,
+}
+
+impl Calibrating {
+    /// The inputs, as the model reads them; `None` where there are none.
+    pub fn batches(&self, loaded: &Loaded) -> Result<Option<Batches>, Failure> {
+        let Calibrate::Path(path) = &self.calibrate else { return Ok(None) };
+        let arrays = read(path)?;
+        let batches = Batches::of(&loaded.model, &arrays, self.samples as usize, &path.display().to_string());
+        batches.map(Some).map_err(|e| Failure::failed(e.to_string()).of(&loaded.name))
+    }
+}
+
+/// The arrays of a file, or those of all NumPy files of a folder, by name, end to end in the order of the file names.
+fn read(path: &Path) -> Result<Vec<(String, Tensor)>, Failure> {
+    let failed = |text: String| Failure::failed(text);
+    if !path.is_dir() {
+        return data::read(path).map_err(|e| failed(e.to_string()));
+    }
+    let listed = |e: std::io::Error| failed(format!("{}: {e}", path.display()));
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(listed)? {
+        let file = entry.map_err(listed)?.path();
+        if file.extension().is_some_and(|e| e == "npy" || e == "npz") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    let mut parts: Vec<(String, Vec<Tensor>)> = Vec::new();
+    for file in &files {
+        let single = file.extension().is_some_and(|e| e == "npy");
+        for (name, tensor) in data::read(file).map_err(|e| failed(e.to_string()))? {
+            // The array of a .npy file is named for the file, of which each holds a part.
+            let name = if single { "x".to_owned() } else { name };
+            match parts.iter_mut().find(|(n, _)| *n == name) {
+                Some((_, all)) => all.push(tensor),
+                None => parts.push((name, vec![tensor])),
+            }
+        }
+    }
+    if parts.is_empty() {
+        return Err(failed(format!("{}: there are no .npz or .npy files in this folder", path.display())));
+    }
+    parts.into_iter().map(|(name, all)| Ok((name.clone(), joined(&all).ok_or_else(|| {
+        failed(format!("{}: the arrays '{name}' of its files differ in shape or type", path.display()))
+    })?))).collect()
+}
+
+/// Tensors end to end along their first axis.
+fn joined(all: &[Tensor]) -> Option<Tensor> {
+    let first = all.first()?;
+    let rest = first.shape().get(1..)?;
+    let same = all.iter().all(|t| t.dtype() == first.dtype() && t.shape().get(1..) == Some(rest));
+    let rows: usize = all.iter().filter_map(|t| t.shape().first()).sum();
+    let bytes: Vec<u8> = all.iter().flat_map(|t| t.data().iter().copied()).collect();
+    let shape = std::iter::once(rows).chain(rest.iter().copied()).collect();
+    same.then(|| Tensor::new(first.dtype(), shape, bytes.into())).flatten()
+}

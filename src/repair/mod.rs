@@ -1,0 +1,386 @@
+//! Making good what a cut has lost, without training: every contraction that reads less than before gets the weights
+//! with which it computes, from what is left, most nearly what it computed in the original.
+//!
+//! Guarantees: the graph stays as it is, but for biases that a convolution may gain; what a repair did is told node by
+//! node, with the error before and after, and so is what was not repaired and why. The same bytes for any number of
+//! threads.
+//! Refuses: models that the interpreter cannot run ([`CannotRun`], with the node).
+//! How: the original and the cut model are run side by side on calibration data ([`Stepwise`]), from contraction to
+//! contraction. At each the cut model's own inputs, as repaired so far, are regressed on the original's output, and on
+//! what the sum that it ends in has lost elsewhere ([`target`]): ridge regression with a constant, in closed form
+//! ([`solve`]).
+
+mod linear;
+mod solve;
+mod store;
+mod target;
+
+pub use linear::Linear;
+pub use solve::{Moments, Observations};
+
+use crate::analysis::{Atom, Coupling, Shapes, infer};
+use crate::ir::{Model, NodeId, ValueId};
+use crate::onnx::tensor::Tensor;
+use crate::run::{Batches, CannotRun, Stepwise};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was removed from which model.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    /// As it was before; ids are those of the cut model.
+    pub original: Model,
+    pub coupling: Coupling,
+    pub removed: BTreeSet<Atom>,
+}
+
+/// How to repair.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How strongly new weights are held to what the cut left of the old ones, relative to the mean variance of what a
+    /// weight is multiplied with.
+    pub ridge: f64,
+    /// Whether contractions that lost nothing, but read what has changed, are repaired as well.
+    pub downstream: bool,
+    /// Whether a residual branch makes good what the other branch lost.
+    pub residual: bool,
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ridge: 1e-3, downstream: true, residual: true, seed: 0 }
+    }
+}
+
+/// What became of one contraction.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Repaired {
+    pub node: String,
+    /// Channels that it reads, before and after the cut.
+    pub channels: [usize; 2],
+    /// Squared error of its output, relative to the variance of what it should be: with the weights that the cut left,
+    /// and with the new ones.
+    pub error: [f64; 2],
+    /// Places of the output that the weights were fitted on.
+    pub places: usize,
+    /// Whether a constant was fitted as well.
+    pub constant: bool,
+    /// Whether it makes good what the other branch of a sum has lost.
+    pub residual: bool,
+}
+
+/// A contraction that reads less, or something else, and stayed as the cut left it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Unrepaired {
+    pub node: String,
+    pub reason: String,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Report {
+    pub repaired: Vec<Repaired>,
+    pub unrepaired: Vec<Unrepaired>,
+    /// Inputs that it ran on, and where they came from.
+    pub samples: usize,
+    pub data: String,
+    pub ridge: f64,
+    /// Difference of the outputs from the original's, relative to their spread: of the cut model, and of the repaired
+    /// one.
+    pub drift: [f64; 2],
+}
+
+/// Repairs `pruned`, which is `removal.original` without what was removed.
+pub fn repair(
+    removal: &Removal,
+    pruned: &mut Model,
+    batches: &Batches,
+    options: &Options,
+) -> Result<Report, CannotRun> {
+    let cut = pruned.clone();
+    let mut work = Work::new(removal, pruned, batches, options);
+    let order: Vec<NodeId> = pruned.graph(pruned.main()).nodes().to_vec();
+    let mut report = Report {
+        repaired: Vec::new(),
+        unrepaired: Vec::new(),
+        samples: batches.samples,
+        data: batches.origin.clone(),
+        ridge: options.ridge,
+        drift: [0.0; 2],
+    };
+    let mut changed: BTreeSet<ValueId> = BTreeSet::new();
+    for &n in &order {
+        let reads_change = pruned.reads_of(n).iter().any(|v| changed.contains(v));
+        let loses = work.loses_inputs(pruned, n);
+        if reads_change || loses {
+            changed.extend(pruned.node(n).outputs().iter().flatten());
+        }
+        let asked = loses || (options.downstream && reads_change);
+        if !asked || !work.is_contraction(n) {
+            continue;
+        }
+        match work.one(pruned, n)? {
+            Ok(repaired) => report.repaired.push(repaired),
+            Err(Skip::Nothing) => {}
+            Err(Skip::Because(reason)) => {
+                let node = pruned.label(n);
+                report.unrepaired.push(Unrepaired { node, reason });
+            }
+        }
+    }
+    let none = BTreeSet::new();
+    work.original_run.run_to(&removal.original, None, &none)?;
+    work.pruned_run.run_to(pruned, None, &none)?;
+    report.drift[1] = work.drift(&removal.original);
+    work.pruned_run = Stepwise::new(&cut, &batches.batches);
+    work.pruned_run.run_to(&cut, None, &none)?;
+    report.drift[0] = work.drift(&removal.original);
+    Ok(report)
+}
+
+enum Skip {
+    /// There is nothing to repair.
+    Nothing,
+    Because(String),
+}
+
+struct Work<'a> {
+    removal: &'a Removal,
+    options: &'a Options,
+    batches: &'a Batches,
+    original_shapes: Shapes,
+    original_run: Stepwise,
+    pruned_run: Stepwise,
+    varies: BTreeSet<ValueId>,
+    position: BTreeMap<NodeId, usize>,
+}
+
+/// Weights of more columns are not fitted: the matrix of their products would be too large.
+const MOST_COLUMNS: usize = 2400;
+/// Places of the output that are looked at, for each column of the weight.
+const PLACES_A_COLUMN: usize = 24;
+const LEAST_PLACES: usize = 8192;
+
+impl<'a> Work<'a> {
+    fn new(removal: &'a Removal, pruned: &Model, batches: &'a Batches, options: &'a Options) -> Self {
+        let original = &removal.original;
+        let mut varies: BTreeSet<ValueId> = BTreeSet::new();
+        varies.extend(crate::analysis::fed_inputs(original).into_iter().map(|(v, _)| v));
+        for &n in original.graph(original.main()).nodes() {
+            if original.reads_of(n).iter().any(|v| varies.contains(v)) {
+                varies.extend(original.node(n).outputs().iter().flatten());
+            }
+        }
+        Self {
+            removal,
+            options,
+            batches,
+            original_shapes: infer(original, batches.sizes(original)),
+            original_run: Stepwise::new(original, &batches.batches),
+            pruned_run: Stepwise::new(pruned, &batches.batches),
+            varies,
+            position: original.graph(original.main()).nodes().iter().enumerate().map(|(i, &n)| (n, i)).collect(),
+        }
+    }
+
+    fn constant(&self, v: ValueId) -> bool {
+        self.removal.coupling.constant.get(v.index()).copied().unwrap_or(true)
+    }
+
+    fn is_contraction(&self, n: NodeId) -> bool {
+        let effect = self.original_shapes.effect(n).and_then(|e| e.as_ref().ok());
+        effect.and_then(crate::analysis::contraction).is_some()
+    }
+
+    /// Whether a node reads a value that has fewer channels than in the original, and sums over them.
+    fn loses_inputs(&self, pruned: &Model, n: NodeId) -> bool {
+        self.is_contraction(n)
+            && pruned.node(n).inputs().iter().flatten().any(|&v| !self.constant(v) && self.kept(v).is_some())
+    }
+
+    /// What stays of the axes of a value that lose something: axis and positions. `None` where nothing goes.
+    fn kept(&self, v: ValueId) -> Option<Vec<(usize, Vec<usize>)>> {
+        if v.index() >= self.removal.original.value_count() {
+            return None;
+        }
+        let kept = self.removal.coupling.kept(0, v, &self.removal.removed)?;
+        let axes: Vec<(usize, Vec<usize>)> = kept
+            .iter()
+            .enumerate()
+            .filter(|(_, k)| k.loses())
+            .filter_map(|(a, k)| {
+                let stays: Option<Vec<bool>> = (0..k.extent()).map(|p| k.stays(p)).collect();
+                Some((a, stays?.iter().enumerate().filter(|s| *s.1).map(|s| s.0).collect()))
+            })
+            .collect();
+        (!axes.is_empty()).then_some(axes)
+    }
+
+    /// A value of the original, as far as the pruned model still has it, batch by batch.
+    fn original_kept(&self, v: ValueId) -> Option<Vec<Cow<'_, Tensor>>> {
+        let all = self.original_run.value(v)?;
+        let Some(kept) = self.kept(v) else { return Some(all.into_iter().map(Cow::Borrowed).collect()) };
+        let axes: Vec<(usize, &[usize])> = kept.iter().map(|(a, k)| (*a, &k[..])).collect();
+        all.into_iter().map(|t| Some(Cow::Owned(t.take_all(&axes)?))).collect()
+    }
+
+    fn one(&mut self, pruned: &mut Model, n: NodeId) -> Result<Result<Repaired, Skip>, CannotRun> {
+        let original = &self.removal.original;
+        let shapes = infer(pruned, self.batches.sizes(pruned));
+        let linear = match Linear::of(pruned, &shapes, &|v| self.constant(v), n) {
+            Ok(linear) => linear,
+            Err("it is constant") | Err("both of its factors depend on the input") => return Ok(Err(Skip::Nothing)),
+            Err(why) => return Ok(Err(Skip::Because(why.to_owned()))),
+        };
+        let before = Linear::of(original, &self.original_shapes, &|v| self.constant(v), n);
+        let channels = [before.map_or(linear.channels, |b| b.channels * b.groups), linear.channels * linear.groups];
+        if linear.columns() > MOST_COLUMNS {
+            let text = format!("{} weights an output are too many to fit at once", linear.columns());
+            return Ok(Err(Skip::Because(text)));
+        }
+        let order = original.graph(original.main()).nodes();
+        let next = self.position.get(&n).and_then(|&i| order.get(i + 1)).copied();
+        self.original_run.run_to(original, next, &BTreeSet::from([linear.output]))?;
+        self.pruned_run.run_to(pruned, Some(n), &BTreeSet::from([linear.data]))?;
+
+        let uses = pruned.uses();
+        let residual = self
+            .options
+            .residual
+            .then(|| target::residual(pruned, &shapes, &uses, &|v| self.varies.contains(&v), linear.output))
+            .flatten()
+            .filter(|r| self.pruned_run.value(r.other).is_some() && self.original_run.value(r.other).is_some());
+        let home = store::home(pruned, &shapes, &uses, &linear);
+        let Some(observed) = self.observe(pruned, &linear, residual.as_ref()) else {
+            return Ok(Err(Skip::Because("its channels do not stay in step with the original's".to_owned())));
+        };
+        let Some(old) = linear.weights(pruned, &shapes) else {
+            return Ok(Err(Skip::Because("its weights cannot be evaluated".to_owned())));
+        };
+        let old: Vec<f64> = old.iter().map(|w| w * linear.addend.of_sum).collect();
+        let (columns, per_group) = (linear.columns(), linear.outs * linear.columns());
+        let (mut new, mut constants) = (Vec::new(), Vec::new());
+        let (mut error, mut total, mut places) = ([0.0; 2], 0.0, 0);
+        for (observations, old) in observed.iter().zip(old.chunks_exact(per_group)) {
+            let moments = Moments::of(observations, columns, home.is_some());
+            places = moments.samples;
+            let fitted = moments.regress(old, self.options.ridge).unwrap_or_else(|| old.to_vec());
+            let (was, variance) = moments.error(old);
+            error[0] += was;
+            error[1] += moments.error(&fitted).0;
+            total += variance;
+            constants.extend(moments.constants(&fitted));
+            new.extend(fitted);
+        }
+        let unscaled: Vec<f64> = new.iter().map(|w| w / linear.addend.of_sum).collect();
+        if store::store_weights(pruned, &shapes, &linear, &unscaled).is_none() {
+            return Ok(Err(Skip::Because("the new weights are no numbers of their type".to_owned())));
+        }
+        if let Some(home) = home {
+            store::store_constants(pruned, &shapes, home, &constants);
+        }
+        let share = |e: f64| if total > 0.0 { e / total } else { 0.0 };
+        Ok(Ok(Repaired {
+            node: pruned.label(n),
+            channels,
+            error: error.map(share),
+            places,
+            constant: home.is_some(),
+            residual: residual.is_some(),
+        }))
+    }
+
+    /// For each group, its columns and what its outputs should be, at some places of every batch.
+    fn observe(
+        &self,
+        pruned: &Model,
+        linear: &Linear,
+        residual: Option<&target::Residual>,
+    ) -> Option<Vec<Observations>> {
+        let data = self.pruned_run.value(linear.data)?;
+        let targets = self.original_kept(linear.output)?;
+        let others = match residual {
+            Some(r) => Some((self.original_kept(r.other)?, self.pruned_run.value(r.other)?, r.slope.as_deref())),
+            None => None,
+        };
+        let batches = data.len();
+        let variables = linear.columns() + linear.outs;
+        let places = (PLACES_A_COLUMN * linear.columns()).max(LEAST_PLACES).div_ceil(batches).min(linear.rows);
+        let samples = places * batches;
+        let mut out: Vec<Observations> = (0..linear.groups)
+            .map(|_| Observations { data: vec![0.0; variables * samples], samples })
+            .collect();
+        for (b, (x, y)) in data.iter().zip(&targets).enumerate() {
+            if !linear.fits(x, y) {
+                return None;
+            }
+            let rows = draw(linear.rows, places, &pruned.label(linear.node), self.options.seed ^ b as u64);
+            let mut target = y.to_f32()?;
+            if let Some((was, is, slope)) = &others {
+                let (was, is) = (was[b].to_f32()?, is[b].to_f32()?);
+                if was.len() != target.len() || is.len() != target.len() {
+                    return None;
+                }
+                let run: usize = y.shape().get(2..)?.iter().product();
+                let target = target.to_mut();
+                for (i, t) in target.iter_mut().enumerate() {
+                    let slope = slope.map_or(1.0, |s| s[i / run % s.len()] as f32);
+                    if slope != 0.0 {
+                        *t += (was[i] - is[i]) / slope;
+                    }
+                }
+            }
+            let x = x.to_f32()?;
+            let split = linear.columns() * samples;
+            for (g, observations) in out.iter_mut().enumerate() {
+                let (columns, outs) = observations.data.split_at_mut(split);
+                linear.gather(&x, g, &rows, columns, samples, b * places);
+                linear.outputs(&target, g, &rows, outs, samples, b * places);
+            }
+        }
+        Some(out)
+    }
+
+    /// The relative difference of the outputs: the root of the squared differences over the squared deviations of the
+    /// original from its mean, the largest of all outputs.
+    fn drift(&self, original: &Model) -> f64 {
+        let outputs = original.graph(original.main()).outputs().iter();
+        let of = |v: ValueId| {
+            let (was, is) = (self.original_run.value(v)?, self.pruned_run.value(v)?);
+            let all = |ts: &[&Tensor]| Some(ts.iter().map(|t| t.to_f64()).collect::<Option<Vec<_>>>()?.concat());
+            relative(&all(&was)?, &all(&is)?)
+        };
+        outputs.filter_map(|p| of(p.value)).fold(0.0, f64::max)
+    }
+}
+
+/// Root of the squared differences over the squared deviations from the mean.
+pub fn relative(was: &[f64], is: &[f64]) -> Option<f64> {
+    if was.len() != is.len() || was.is_empty() {
+        return None;
+    }
+    let mean = was.iter().sum::<f64>() / was.len() as f64;
+    let spread: f64 = was.iter().map(|x| (x - mean).powi(2)).sum();
+    let gap: f64 = was.iter().zip(is).map(|(a, b)| (a - b).powi(2)).sum();
+    (spread > 0.0).then(|| (gap / spread).sqrt())
+}
+
+/// Some of `count` places, ascending, the same for the same name and seed.
+fn draw(count: usize, wanted: usize, name: &str, seed: u64) -> Vec<usize> {
+    if wanted >= count {
+        return (0..count).collect();
+    }
+    let key = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
+    let mut rng = ChaCha8Rng::from_seed(key.into());
+    // One from each of equal stretches: spread over the map, and none twice.
+    (0..wanted)
+        .map(|i| {
+            let (low, high) = (i * count / wanted, (i + 1) * count / wanted);
+            low + (rng.next_u64() % (high - low) as u64) as usize
+        })
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! Ridge regression from inner products.
+//!
+//! Guarantees: what is returned minimises the sum of squared errors plus `ridge` times the squared distance of the
+//! weights from where they were; sums are taken in a fixed order. Refuses: inner products that are not finite.
+
+use crate::importance::gram::{Matrix, Rows};
+use nalgebra::{DMatrix, DVector};
+
+/// Observations of several variables, each a row of equal length: columns of a contraction first, then outputs.
+pub struct Observations {
+    pub data: Vec<f32>,
+    /// Observations of each variable.
+    pub samples: usize,
+}
+
+impl Rows for Observations {
+    fn rows(&self) -> usize {
+        self.data.len().checked_div(self.samples).unwrap_or(0)
+    }
+
+    fn columns(&self) -> usize {
+        self.samples
+    }
+
+    fn read(&self, row: usize, from: usize, out: &mut [f64]) {
+        let at = row * self.samples + from;
+        out.iter_mut().zip(&self.data[at..]).for_each(|(o, &v)| *o = f64::from(v));
+    }
+}
+
+/// Second moments of columns and outputs.
+pub struct Moments {
+    /// Mean of each variable; zero where they are not centred.
+    pub mean: Vec<f64>,
+    /// Mean products of all pairs of variables, less those of their means where centred.
+    pub product: Matrix,
+    pub samples: usize,
+    pub columns: usize,
+}
+
+impl Moments {
+    /// The first `columns` variables are regressors. With `centred`, a constant is one as well.
+    pub fn of(observations: &Observations, columns: usize, centred: bool) -> Self {
+        let (n, count) = (observations.rows(), observations.samples as f64);
+        let mut product = crate::importance::gram::gram(observations);
+        let mean: Vec<f64> = (0..n)
+            .map(|v| {
+                let row = &observations.data[v * observations.samples..(v + 1) * observations.samples];
+                if centred { row.iter().map(|&x| f64::from(x)).sum::<f64>() / count } else { 0.0 }
+            })
+            .collect();
+        for i in 0..n {
+            let row = product.row_mut(i);
+            for j in 0..n {
+                row[j] = row[j] / count - mean[i] * mean[j];
+            }
+        }
+        Self { mean, product, samples: observations.samples, columns }
+    }
+
+    /// Number of outputs.
+    pub fn outs(&self) -> usize {
+        self.mean.len() - self.columns
+    }
+
+    /// The mean variance of a regressor.
+    pub fn scale(&self) -> f64 {
+        (0..self.columns).map(|i| self.product.row(i)[i]).sum::<f64>() / self.columns.max(1) as f64
+    }
+
+    /// The mean squared error of weights `[outs][columns]` with the best constants, summed over outputs, and the
+    /// variance of the outputs.
+    pub fn error(&self, weights: &[f64]) -> (f64, f64) {
+        let (d, mut error, mut total) = (self.columns, 0.0, 0.0);
+        for (o, w) in weights.chunks_exact(d).enumerate() {
+            let target = self.product.row(d + o);
+            let fitted: f64 = (0..d).map(|i| w[i] * target[i]).sum();
+            let quadratic: f64 =
+                (0..d).map(|i| w[i] * self.product.row(i)[..d].iter().zip(w).map(|(p, w)| p * w).sum::<f64>()).sum();
+            total += target[d + o];
+            error += (target[d + o] - 2.0 * fitted + quadratic).max(0.0);
+        }
+        (error, total)
+    }
+
+    /// The constants that go with weights `[outs][columns]`.
+    pub fn constants(&self, weights: &[f64]) -> Vec<f64> {
+        let d = self.columns;
+        let fitted = |w: &[f64]| w.iter().zip(&self.mean).map(|(w, m)| w * m).sum::<f64>();
+        weights.chunks_exact(d).enumerate().map(|(o, w)| self.mean[d + o] - fitted(w)).collect()
+    }
+
+    /// Weights `[outs][columns]` of least squared error, held to `from` by `ridge` times the mean variance of a column.
+    /// `None` where nothing varies, or the moments are not finite.
+    pub fn regress(&self, from: &[f64], ridge: f64) -> Option<Vec<f64>> {
+        let (d, outs) = (self.columns, self.outs());
+        let scale = self.scale();
+        if !(scale > 0.0 && scale.is_finite()) {
+            return None;
+        }
+        let hold = ridge * scale;
+        let hessian = DMatrix::from_fn(d, d, |i, j| self.product.row(i)[j] + if i == j { hold } else { 0.0 });
+        let factor = hessian.cholesky()?;
+        let mut weights = Vec::with_capacity(outs * d);
+        for o in 0..outs {
+            let target = self.product.row(d + o);
+            let pull = DVector::from_fn(d, |i, _| target[i] + hold * from[o * d + i]);
+            weights.extend(factor.solve(&pull).iter());
+        }
+        weights.iter().all(|w: &f64| w.is_finite()).then_some(weights)
+    }
+}
