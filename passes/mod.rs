@@ -89,6 +89,14 @@ pub struct Outcome {
 pub struct PassError {
     pub pass: &'static str,
     pub text: String,
+    /// Whether a budget was asked for that cannot be met.
+    pub unreachable: bool,
+}
+
+impl PassError {
+    pub fn new(pass: &'static str, text: impl Into<String>) -> Self {
+        Self { pass, text: text.into(), unreachable: false }
+    }
 }
 
 /// One configured pass.

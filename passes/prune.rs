@@ -28,20 +28,24 @@
 
 mod arguments;
 mod choose;
+mod guide;
 mod record;
 
 use super::{Context, Outcome, Pass, PassError, Remark};
-use crate::analysis::{Atom, Coupling, Group, Opened, groups, infer_all, open};
+use crate::analysis::{Atom, Coupling, Group, Opened, Shapes, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
 use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 pub use arguments::make;
+pub use guide::Target;
 use choose::Choice;
 pub(super) use choose::ids;
 use globset::{Glob, GlobMatcher};
 pub(super) use record::members;
+use crate::importance::Criterion;
 use crate::repair::Removal;
+use crate::repair::response::Response;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -59,6 +63,8 @@ pub struct Prune {
 pub struct PruneOptions {
     /// The share of each layer's filters that goes, in `[0, 1)`.
     pub ratio: f64,
+    /// A budget for the whole model, in place of the ratios.
+    pub target: Option<Target>,
     /// Ratios of their own for layers whose name matches a glob; the last match counts.
     pub layers: Vec<(String, f64)>,
     /// Globs of layers that stay whole.
@@ -102,6 +108,7 @@ impl Default for PruneOptions {
     fn default() -> Self {
         Self {
             ratio: 0.5,
+            target: None,
             layers: Vec::new(),
             exclude: Vec::new(),
             importance: importance::Options::default(),
@@ -120,16 +127,28 @@ impl Pass for Prune {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
         let globs = Globs::new(&opened, &self.options)?;
+        let response = self.response(&opened, &worlds, context)?;
+        // What the terms of the budget may come to; less where they turn out to count too little.
+        let mut limit = None;
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
             let coupling = Coupling::new(&opened, worlds.clone(), &pins);
             let groups = groups(&opened, &coupling);
             let dense = choose::cuts_dense(&coupling, &groups, self.options.dense);
             let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source, dense };
-            let choices = choose::choose(&opened, &coupling, &groups, &asked, attempt < ATTEMPTS);
+            let guided = self.options.target.is_some() || self.options.importance.criterion.is_by_readers();
+            let by = guide::By { model: &opened, coupling: &coupling, groups: &groups, response: response.as_ref() };
+            let guide = guided.then(|| by.guide(&asked, limit)).transpose()?;
+            let choices = choose::choose(&opened, &coupling, &groups, &asked, guide.as_ref(), attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
             match cut(&opened, &coupling, &removed, &context.source) {
                 Ok(cut) => {
+                    if let Some(short) = self.options.target.and_then(|t| guide::shortfall(t, &opened, &coupling, &cut))
+                        && attempt + 1 < ATTEMPTS
+                    {
+                        limit = Some(limit.unwrap_or(1.0) * short);
+                        continue;
+                    }
                     let decided = Decided { groups: &groups, choices: &choices, removed: &removed };
                     let mut outcome = self.finish(model, &opened, &coupling, &decided, cut);
                     outcome.removal = removal(opened, coupling, removed);
@@ -143,6 +162,32 @@ impl Pass for Prune {
             }
         }
         Err(refuse("the model does not check even when nothing is removed".to_owned()))
+    }
+}
+
+impl Prune {
+    /// What the layers compute on calibration data, where the choice goes by it.
+    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, PassError> {
+        let by = self.options.importance.criterion;
+        let wanted = by == Criterion::Reconstruction || (self.options.target.is_some() && by != Criterion::Communality);
+        let Some(batches) = context.calibration.as_ref().filter(|_| wanted) else {
+            return match by {
+                Criterion::Reconstruction => {
+                    let text = "'reconstruction' goes by what layers compute on data, and there is none: give \
+                                calibration data, or choose by communality";
+                    Err(refuse(text.to_owned()))
+                }
+                _ => Ok(None),
+            };
+        };
+        let coupling = Coupling::new(model, worlds.to_vec(), &Vec::new());
+        match Response::of(model, &coupling, batches, self.options.importance.seed) {
+            Ok(response) => Ok(Some(response)),
+            Err(cannot) if by == Criterion::Reconstruction => Err(refuse(format!(
+                "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
+            ))),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -216,7 +261,7 @@ fn remarks(plan: &Plan) -> Vec<Remark> {
 }
 
 fn refuse(text: String) -> PassError {
-    PassError { pass: "prune", text }
+    PassError::new("prune", text)
 }
 
 /// The compiled globs of the options, each known to match some layer.

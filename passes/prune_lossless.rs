@@ -89,7 +89,7 @@ impl Pass for PruneLossless {
             let coupling = Coupling::in_step(model, infer_all(model, &context.sizes));
             if coupling.worlds.is_empty() {
                 let text = "no sizes could be assumed for the model's inputs".to_owned();
-                return Err(PassError { pass: "prune-lossless", text });
+                return Err(PassError::new("prune-lossless", text));
             }
             let groups = groups(model, &coupling);
             let uses = model.uses();

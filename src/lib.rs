@@ -26,6 +26,7 @@
 //! [`verify`] and [`run`] (the proof), [`data`] and [`cli`].
 
 pub mod analysis;
+pub mod budget;
 pub mod cli;
 pub mod cut;
 pub mod data;

@@ -99,7 +99,7 @@ impl Pipeline {
             let outcome = pass.run(model, &context)?;
             context.removal = outcome.removal.clone().or(context.removal);
             if context.verify_each || cfg!(debug_assertions) {
-                model.check().map_err(|v| PassError { pass: name, text: format!("left a broken model: {v}") })?;
+                model.check().map_err(|v| PassError::new(name, format!("left a broken model: {v}")))?;
             }
             observe(Event::Finished { step, steps, name, model, outcome: &outcome });
             outcomes.push((name, outcome));

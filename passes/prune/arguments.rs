@@ -9,6 +9,7 @@ pub fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
     let default = PruneOptions::default();
     let options = PruneOptions {
         ratio: a.value("ratio", RATIO, Ratio(default.ratio))?.0,
+        target: a.optional("target", TARGET)?,
         layers: a
             .repeated::<Layer>("layer", "GLOB=RATIO with 0 <= RATIO < 1")?
             .into_iter()
@@ -39,6 +40,7 @@ pub fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
     Ok(Box::new(Prune { options }))
 }
 
+const TARGET: &str = "macs, params or bytes and how much less of them, such as macs=-50%";
 const RATIO: &str = "a number with 0 <= ratio < 1";
 
 fn names<T: Copy>(all: &'static [T], name: fn(T) -> &'static str) -> Vec<(&'static str, T)> {

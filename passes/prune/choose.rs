@@ -1,5 +1,6 @@
 //! Which classes of each group go.
 
+use super::guide::{Guide, Guided};
 use super::{Dense, Globs, PruneOptions};
 use crate::analysis::{Atom, Cell, Coupling, Group, contraction, filters};
 use crate::importance::{self, Filters, Quotas, Ranking};
@@ -79,11 +80,13 @@ pub(super) fn choose(
     coupling: &Coupling,
     groups: &[Group],
     asked: &Asked,
+    guide: Option<&Guide>,
     cutting: bool,
 ) -> Vec<Choice> {
     let ids = ids(model, groups);
     let one = |i: usize, scratch: &mut Vec<Vec<f32>>| {
-        (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, cutting, scratch))
+        let guided = guide.and_then(|g| g.groups.get(i));
+        (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, guided, cutting, scratch))
     };
     // Side by side, large weights would all lie in memory at once. The largest first, so that the others reuse its.
     let weights: Vec<usize> = groups.iter().map(|g| weights_of(model, coupling, g)).collect();
@@ -128,10 +131,11 @@ fn choose_one(
     group: &Group,
     id: String,
     asked: &Asked,
+    guided: Option<&Guided>,
     cutting: bool,
     scratch: &mut Vec<Vec<f32>>,
 ) -> Choice {
-    let Asked { options, globs, source, dense } = *asked;
+    let Asked { options, globs, source, .. } = *asked;
     let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
     let kept = |id, node: Option<&String>, rule, text| Choice::left(id, VerdictKind::Kept, node.cloned(), rule, text);
     if group.classes.is_empty() {
@@ -141,17 +145,19 @@ fn choose_one(
         let node = pin.node.map(|n| model.label(n));
         return Choice::left(id, VerdictKind::Pinned, node, pin.rule, pin.text.clone());
     }
-    if let Some(label) = labels.iter().find(|l| globs.excluded(l)) {
-        return kept(id, Some(label), EXCLUDED, format!("'{label}' is excluded, and the group with it"));
+    if let Some((label, rule, text)) = spared(model, group, asked) {
+        return kept(id, label.as_ref(), rule, text);
     }
     let own = labels.iter().find_map(|l| globs.ratio(l));
-    if own.is_none() && !dense && !group.has_convolution() {
-        let text = "a dense layer; ask for it with --dense, or by name with --layer".to_owned();
-        return kept(id, labels.first(), DENSE_LAYER, text);
-    }
     let ratio = own.unwrap_or(options.ratio);
     let n = group.classes.len();
     let quotas = if cutting { quotas(group, coupling, ratio, options) } else { Quotas::of(&vec![true; n], 0) };
+    if let Some((guided, gone)) = guided.and_then(|g| Some((g, g.count.as_ref()?))) {
+        if gone.is_empty() || !cutting {
+            return kept(id, labels.first(), "budget", "the budget is met without it".to_owned());
+        }
+        return chosen(id, group, gone, guided.ranking(options.importance.criterion));
+    }
     if quotas.total() == 0 {
         // Where most of a group is pinned, that is the reason, not the ratio.
         if let Some(pin) = group.pin.as_ref().filter(|_| group.pinned > n) {
@@ -161,21 +167,65 @@ fn choose_one(
         let text = format!("ratio {ratio} of {n} channels, with the limits asked for, leaves them all");
         return kept(id, labels.first(), "ratio", text);
     }
-    match rank(model, coupling, group, quotas, &options.importance, source, scratch) {
+    if let Some(guided) = guided {
+        let quotas = keeping_last(coupling, group, quotas, &guided.path.order);
+        let gone = quotas.first_of(&guided.path.order);
+        return match gone.is_empty() {
+            true => kept(id, labels.first(), "last-channel", "every layer keeps at least one channel".to_owned()),
+            false => chosen(id, group, &gone, guided.ranking(options.importance.criterion)),
+        };
+    }
+    match ranked(model, coupling, group, quotas, &options.importance, source, scratch) {
         Some((ranking, order)) => {
-            let mut classes: Vec<(usize, Atom)> =
-                order.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
-            classes.sort_unstable();
-            if classes.is_empty() {
+            if order.is_empty() {
                 return kept(id, labels.first(), "last-channel", "every layer keeps at least one channel".to_owned());
             }
-            Choice { id, kind: VerdictKind::Pruned, reason: None, classes, ranking: Some(ranking) }
+            chosen(id, group, &order, ranking)
         }
         None => {
             let text = "the filters cannot be read as numbers: a weight is computed by a node that is not evaluated";
             kept(id, labels.first(), "unreadable-weight", text.to_owned())
         }
     }
+}
+
+fn chosen(id: String, group: &Group, gone: &[u32], ranking: Ranking) -> Choice {
+    let mut classes: Vec<(usize, Atom)> =
+        gone.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
+    classes.sort_unstable();
+    Choice { id, kind: VerdictKind::Pruned, reason: None, classes, ranking: Some(ranking) }
+}
+
+/// Quotas under which no layer loses its last channel when classes go in this order.
+fn keeping_last(coupling: &Coupling, group: &Group, mut quotas: Quotas, order: &[u32]) -> Quotas {
+    loop {
+        let mut left: Vec<usize> =
+            group.members.iter().map(|m| m.source.map_or(0, |s| coupling.sources[s].atoms.len())).collect();
+        let bad = quotas.clone().first_of(order).into_iter().find(|&c| {
+            let filters = &group.classes[c as usize].filters;
+            let empties = (0..left.len()).any(|m| !filters[m].is_empty() && left[m] <= filters[m].len());
+            left.iter_mut().zip(filters).for_each(|(l, f)| *l = l.saturating_sub(f.len()));
+            empties
+        });
+        match bad {
+            Some(c) => quotas.withhold(c as usize),
+            None => return quotas,
+        }
+    }
+}
+
+/// Why the options leave a group alone: the layer, the rule and the reason.
+pub(super) fn spared(model: &Model, group: &Group, asked: &Asked) -> Option<(Option<String>, &'static str, String)> {
+    let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
+    if let Some(label) = labels.iter().find(|l| asked.globs.excluded(l)) {
+        return Some((Some(label.clone()), EXCLUDED, format!("'{label}' is excluded, and the group with it")));
+    }
+    let named = labels.iter().any(|l| asked.globs.ratio(l).is_some());
+    if !named && !asked.dense && !group.has_convolution() {
+        let text = "a dense layer; ask for it with --dense, or by name with --layer".to_owned();
+        return Some((labels.first().cloned(), DENSE_LAYER, text));
+    }
+    None
 }
 
 /// How many classes go, of each cell and of those that are in none: of `n` all but `ceil((1 - ratio) n)`, less where a
@@ -230,9 +280,14 @@ fn fits_multiples(group: &Group, coupling: &Coupling, bucket: &[u32], most: &[us
     options.multiple_of == 1 || sources.map(|(m, s)| width(m, s)).all(|w| w % options.multiple_of == 0)
 }
 
+/// All that may go of a group, in order.
+pub(super) fn rank(model: &Model, coupling: &Coupling, group: &Group, quotas: Quotas, asked: &Asked) -> Option<Ranking> {
+    ranked(model, coupling, group, quotas, &asked.options.importance, asked.source, &mut Vec::new()).map(|r| r.0)
+}
+
 /// Ranks a group's classes. No layer may lose its last channel: classes that would do so are withheld and the rest is
 /// ranked again.
-fn rank(
+fn ranked(
     model: &Model,
     coupling: &Coupling,
     group: &Group,

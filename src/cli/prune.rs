@@ -8,7 +8,7 @@ use super::pipeline::{Common, Judging, execute, finish};
 use super::source::{Loaded, load};
 use super::target::Targets;
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
-use crate::passes::prune::{Dense, Prune, PruneOptions};
+use crate::passes::prune::{Dense, Prune, PruneOptions, Target};
 use crate::passes::prune_lossless::PruneLossless;
 use crate::passes::{Pass, Pipeline};
 use crate::verify;
@@ -39,7 +39,8 @@ pub struct Args {
 }
 
 /// Options that say which filters go, which a lossless removal does not leave to choice.
-const CHOOSING: [&str; 12] = [
+const CHOOSING: [&str; 13] = [
+    "target",
     "ratio",
     "layer",
     "exclude",
@@ -61,6 +62,9 @@ struct Choice {
     /// Share of each layer's filters that goes, 0 <= R < 1
     #[arg(long, value_name = "R", default_value = "0.5", value_parser = ratio, allow_negative_numbers = true)]
     ratio: f64,
+    /// A budget for the whole model in place of ratios: macs=-50%, params=-30%, bytes=-30%
+    #[arg(long, value_name = "WHAT=-N%", value_parser = target, conflicts_with_all = ["ratio", "layer"])]
+    target: Option<Target>,
     /// Another ratio for the layers whose name matches a glob; the last match counts
     #[arg(long, value_name = "GLOB=R", value_parser = layer)]
     layer: Vec<(String, f64)>,
@@ -119,6 +123,7 @@ impl Choice {
     fn options(self) -> PruneOptions {
         PruneOptions {
             ratio: self.ratio,
+            target: self.target,
             layers: self.layer,
             exclude: self.exclude,
             importance: importance::Options {
@@ -167,6 +172,10 @@ fn ratio(text: &str) -> Result<f64, String> {
         true => Ok(number),
         false => Err("a ratio is the share of filters that goes: 0 <= R < 1".to_owned()),
     }
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    text.parse::<Target>()
 }
 
 fn layer(text: &str) -> Result<(String, f64), String> {

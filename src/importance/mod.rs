@@ -19,6 +19,7 @@ pub mod gram;
 mod options;
 mod order;
 mod rank_one;
+pub mod reconstruction;
 pub mod representation;
 pub mod similarity;
 
@@ -138,7 +139,13 @@ impl Criterion {
         match self {
             Self::Degree | Self::Betweenness | Self::Eigenvector => Ties { unit: 1.0 },
             Self::Closeness | Self::L1 | Self::L2 | Self::Fpgm | Self::Random => Ties { unit: 0.0 },
+            Self::Communality | Self::Reconstruction => Ties { unit: 0.0 },
         }
+    }
+
+    /// Whether a channel is judged by what its readers lose with it.
+    pub fn is_by_readers(self) -> bool {
+        matches!(self, Self::Communality | Self::Reconstruction)
     }
 
     /// Whether filters are compared by direction, so that a representation has to be chosen.
@@ -184,6 +191,8 @@ impl<'a> Graph<'a> {
             (Criterion::L2, _) => negated(baseline::l2(self.members, self.classes)),
             (Criterion::Fpgm, _) => negated(centrality::degree(&baseline::distances(self.members, self.classes))),
             (Criterion::Random, _) => baseline::random(self.classes, seed),
+            // These go by a layer's readers, which are not to be seen from here: see `reconstruction`.
+            (Criterion::Communality | Criterion::Reconstruction, _) => vec![0.0; self.classes],
         }
     }
 
@@ -208,7 +217,11 @@ impl<'a> Graph<'a> {
                 order::subtracting(scores, quotas, ties, |gone, other| -sign * distances.row(gone)[other])
             }
             // Without neighbours there is nothing to update.
-            Criterion::L1 | Criterion::L2 | Criterion::Random => order::one_shot(scores, quotas, ties),
+            Criterion::L1
+            | Criterion::L2
+            | Criterion::Random
+            | Criterion::Communality
+            | Criterion::Reconstruction => order::one_shot(scores, quotas, ties),
             Criterion::Betweenness | Criterion::Closeness | Criterion::Eigenvector => {
                 let mut weights = self.similarity(Similarity::Absolute);
                 order::recomputing(scores, quotas, ties, |gone| {

@@ -70,6 +70,11 @@ choices! {
         L2 = "l2",
         /// A small sum of Euclidean distances to the other filters.
         Fpgm = "fpgm",
+        /// What a filter's readers lose with it when the other filters take over what they can, by how much the filters
+        /// themselves explain of each other.
+        Communality = "communality",
+        /// The same by what the filters compute on calibration data, and weighed by what the outputs make of it.
+        Reconstruction = "reconstruction",
         /// A seeded draw: the control every criterion has to beat.
         Random = "random",
     }

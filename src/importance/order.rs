@@ -22,7 +22,7 @@ impl Ties {
     }
 
     /// The candidate that goes next: the lowest index that ties with the highest score.
-    fn first(self, scores: &[f64], candidates: &[bool]) -> Option<usize> {
+    pub(super) fn first(self, scores: &[f64], candidates: &[bool]) -> Option<usize> {
         let open = || scores.iter().zip(candidates).enumerate().filter(|(_, (_, c))| **c).map(|(i, (s, _))| (i, *s));
         let highest = open().map(|(_, s)| s).reduce(f64::max)?;
         open().find(|&(_, s)| self.equal(s, highest)).map(|(i, _)| i)
@@ -68,6 +68,19 @@ impl Quotas {
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.bucket.len()
+    }
+
+    /// The first of these classes, in their order, that may go.
+    pub fn first_of(mut self, order: &[u32]) -> Vec<u32> {
+        let mut taken = order.to_vec();
+        taken.retain(|&c| {
+            let open = self.open(c as usize);
+            if open {
+                self.take(c as usize);
+            }
+            open
+        });
+        taken
     }
 
     fn open(&self, class: usize) -> bool {

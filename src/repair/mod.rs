@@ -11,6 +11,7 @@
 //! ([`solve`]).
 
 mod linear;
+pub mod response;
 mod solve;
 mod store;
 mod target;
@@ -238,10 +239,6 @@ impl<'a> Work<'a> {
         };
         let before = Linear::of(original, &self.original_shapes, &|v| self.constant(v), n);
         let channels = [before.map_or(linear.channels, |b| b.channels * b.groups), linear.channels * linear.groups];
-        if linear.columns() > MOST_COLUMNS {
-            let text = format!("{} weights an output are too many to fit at once", linear.columns());
-            return Ok(Err(Skip::Because(text)));
-        }
         let order = original.graph(original.main()).nodes();
         let next = self.position.get(&n).and_then(|&i| order.get(i + 1)).copied();
         self.original_run.run_to(original, next, &BTreeSet::from([linear.output]))?;
@@ -265,15 +262,20 @@ impl<'a> Work<'a> {
         let (columns, per_group) = (linear.columns(), linear.outs * linear.columns());
         let (mut new, mut constants) = (Vec::new(), Vec::new());
         let (mut error, mut total, mut places) = ([0.0; 2], 0.0, 0);
-        for (observations, old) in observed.iter().zip(old.chunks_exact(per_group)) {
-            let moments = Moments::of(observations, columns, home.is_some());
-            places = moments.samples;
-            let fitted = moments.regress(old, self.options.ridge).unwrap_or_else(|| old.to_vec());
-            let (was, variance) = moments.error(old);
-            error[0] += was;
-            error[1] += moments.error(&fitted).0;
-            total += variance;
-            constants.extend(moments.constants(&fitted));
+        for (g, (observations, old)) in observed.iter().zip(old.chunks_exact(per_group)).enumerate() {
+            places = observations.samples;
+            let few = columns > MOST_COLUMNS || places < response::LEAST_A_COLUMN * columns;
+            let fitted = match few {
+                true => self.by_channels(&linear, g, old).unwrap_or_else(|| old.to_vec()),
+                false => {
+                    let moments = Moments::of(observations, columns, home.is_some());
+                    moments.regress(old, self.options.ridge).unwrap_or_else(|| old.to_vec())
+                }
+            };
+            let fit = solve::Fit::of(observations, columns, home.is_some(), [old, &fitted]);
+            (0..2).for_each(|i| error[i] += fit.error[i]);
+            total += fit.variance;
+            constants.extend(fit.constants);
             new.extend(fitted);
         }
         let unscaled: Vec<f64> = new.iter().map(|w| w / linear.addend.of_sum).collect();
@@ -292,6 +294,78 @@ impl<'a> Work<'a> {
             constant: home.is_some(),
             residual: residual.is_some(),
         }))
+    }
+
+    /// New weights of one group where its columns are too many to fit: each channel of the original is made of those that
+    /// are left, the same way at every tap.
+    fn by_channels(&self, linear: &Linear, group: usize, old: &[f64]) -> Option<Vec<f64>> {
+        let original = &self.removal.original;
+        let before = Linear::of(original, &self.original_shapes, &|v| self.constant(v), linear.node).ok()?;
+        let coupling = &self.removal.coupling;
+        let classes = response::column_classes(original, coupling, &before)?;
+        let classes = &classes[group * before.channels..(group + 1) * before.channels];
+        let all = response::channel_columns(&before, classes);
+        let stays = |c: &Vec<usize>| !self.removal.removed.contains(&classes[c[0] / before.taps]);
+        let kept: Vec<bool> = all.iter().map(stays).collect();
+        // Columns are numbered anew without those that are gone.
+        let mut left = vec![usize::MAX; before.columns()];
+        let mut staying: Vec<usize> = all.iter().zip(&kept).filter(|k| *k.1).flat_map(|k| k.0.clone()).collect();
+        staying.sort_unstable();
+        staying.iter().enumerate().for_each(|(i, &c)| left[c] = i);
+        let now: Vec<Vec<usize>> =
+            all.iter().zip(&kept).filter(|k| *k.1).map(|k| k.0.iter().map(|&c| left[c]).collect()).collect();
+        if staying.len() != linear.columns() || before.groups != linear.groups || now.is_empty() {
+            return None;
+        }
+        let (was, is) = (self.original_run.value(before.data)?, self.pruned_run.value(linear.data)?);
+        let samples_of = |l: &Linear| (PLACES_A_COLUMN * l.channels).max(LEAST_PLACES).div_ceil(is.len()).min(l.rows);
+        let places = samples_of(&before).min(linear.rows);
+        let samples = places * is.len();
+        let gathered = |l: &Linear, data: &[&Tensor]| -> Option<Vec<f32>> {
+            let mut out = vec![0.0; l.columns() * samples];
+            for (b, x) in data.iter().enumerate() {
+                let rows = draw(l.rows, places, "channels", self.options.seed ^ b as u64);
+                l.gather(&x.to_f32()?, group, &rows, &mut out, samples, b * places);
+            }
+            Some(out)
+        };
+        let regressors = response::by_channel(&gathered(linear, &is)?, samples, &now);
+        let targets = response::by_channel(&gathered(&before, &was)?, samples, &all);
+        let together = Observations { samples: regressors.samples, data: [regressors.data, targets.data].concat() };
+        let moments = Moments::of(&together, now.len(), true);
+        let mut identity = vec![0.0; all.len() * now.len()];
+        let numbers = kept.iter().enumerate().filter(|k| *k.1).map(|k| k.0);
+        numbers.enumerate().for_each(|(i, c)| identity[c * now.len() + i] = 1.0);
+        let made = moments.regress(&identity, self.options.ridge)?;
+        // The outputs that are left, each with all channels of the original.
+        let weights = self.outputs_left(&before, linear, group)?;
+        let weights = response::transposed(&weights, before.columns(), &all);
+        let mut new = Vec::with_capacity(old.len());
+        for row in weights.chunks_exact(all.len()) {
+            new.extend((0..now.len()).map(|i| (0..all.len()).map(|c| row[c] * made[c * now.len() + i]).sum::<f64>()));
+        }
+        Some(response::straightened(&new, linear.columns(), &now))
+    }
+
+    /// The original's weights of one group, `[outs][columns]`, for the outputs that are left.
+    fn outputs_left(&self, before: &Linear, now: &Linear, group: usize) -> Option<Vec<f64>> {
+        let weights = before.weights(&self.removal.original, &self.original_shapes)?;
+        let size = before.outs * before.columns();
+        let own = &weights[group * size..(group + 1) * size];
+        let shape = self.original_shapes.shape(before.output)?;
+        let axis = before.output_axis(shape)?;
+        let kept = self.kept(before.output).unwrap_or_default();
+        let kept = kept.iter().find(|(a, _)| *a == axis).map(|k| &k.1);
+        let outs: Vec<usize> = match kept {
+            Some(kept) => {
+                let first = group * before.outs;
+                kept.iter().filter(|&&k| (first..first + before.outs).contains(&k)).map(|k| k - first).collect()
+            }
+            None => (0..before.outs).collect(),
+        };
+        let scale = before.addend.of_sum;
+        let rows = outs.iter().flat_map(|&o| &own[o * before.columns()..(o + 1) * before.columns()]);
+        (outs.len() == now.outs).then(|| rows.map(|w| w * scale).collect())
     }
 
     /// For each group, its columns and what its outputs should be, at some places of every batch.

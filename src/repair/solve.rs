@@ -5,6 +5,7 @@
 
 use crate::importance::gram::{Matrix, Rows};
 use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
 
 /// Observations of several variables, each a row of equal length: columns of a contraction first, then outputs.
 pub struct Observations {
@@ -68,28 +69,6 @@ impl Moments {
         (0..self.columns).map(|i| self.product.row(i)[i]).sum::<f64>() / self.columns.max(1) as f64
     }
 
-    /// The mean squared error of weights `[outs][columns]` with the best constants, summed over outputs, and the
-    /// variance of the outputs.
-    pub fn error(&self, weights: &[f64]) -> (f64, f64) {
-        let (d, mut error, mut total) = (self.columns, 0.0, 0.0);
-        for (o, w) in weights.chunks_exact(d).enumerate() {
-            let target = self.product.row(d + o);
-            let fitted: f64 = (0..d).map(|i| w[i] * target[i]).sum();
-            let quadratic: f64 =
-                (0..d).map(|i| w[i] * self.product.row(i)[..d].iter().zip(w).map(|(p, w)| p * w).sum::<f64>()).sum();
-            total += target[d + o];
-            error += (target[d + o] - 2.0 * fitted + quadratic).max(0.0);
-        }
-        (error, total)
-    }
-
-    /// The constants that go with weights `[outs][columns]`.
-    pub fn constants(&self, weights: &[f64]) -> Vec<f64> {
-        let d = self.columns;
-        let fitted = |w: &[f64]| w.iter().zip(&self.mean).map(|(w, m)| w * m).sum::<f64>();
-        weights.chunks_exact(d).enumerate().map(|(o, w)| self.mean[d + o] - fitted(w)).collect()
-    }
-
     /// Weights `[outs][columns]` of least squared error, held to `from` by `ridge` times the mean variance of a column.
     /// `None` where nothing varies, or the moments are not finite.
     pub fn regress(&self, from: &[f64], ridge: f64) -> Option<Vec<f64>> {
@@ -108,5 +87,48 @@ impl Moments {
             weights.extend(factor.solve(&pull).iter());
         }
         weights.iter().all(|w: &f64| w.is_finite()).then_some(weights)
+    }
+}
+
+/// How well weights do, on the observations themselves.
+pub struct Fit {
+    /// Mean squared error with the best constants, summed over outputs: of two lists of weights `[outs][columns]`.
+    pub error: [f64; 2],
+    /// Of the outputs, summed.
+    pub variance: f64,
+    /// The constants that go with the second list.
+    pub constants: Vec<f64>,
+}
+
+impl Fit {
+    /// Without `centred` no constants are added.
+    pub fn of(observations: &Observations, columns: usize, centred: bool, weights: [&[f64]; 2]) -> Self {
+        let (n, outs) = (observations.samples, observations.rows() - columns);
+        let variable = |v: usize| &observations.data[v * n..(v + 1) * n];
+        let one = |o: usize| -> ([f64; 2], f64, f64) {
+            let mean = |values: &[f64]| if centred { values.iter().sum::<f64>() / n as f64 } else { 0.0 };
+            let target: Vec<f64> = variable(columns + o).iter().map(|&t| f64::from(t)).collect();
+            let spread = |values: &[f64], about: f64| {
+                values.iter().map(|v| (v - about).powi(2)).sum::<f64>() / n as f64
+            };
+            let rest = |w: &[f64]| -> Vec<f64> {
+                let mut rest = target.clone();
+                for (c, &w) in w.iter().enumerate().filter(|w| *w.1 != 0.0) {
+                    rest.iter_mut().zip(variable(c)).for_each(|(r, &x)| *r -= w * f64::from(x));
+                }
+                rest
+            };
+            let rests = weights.map(|w| rest(&w[o * columns..(o + 1) * columns]));
+            let means = [mean(&rests[0]), mean(&rests[1])];
+            let about = mean(&target);
+            ([spread(&rests[0], means[0]), spread(&rests[1], means[1])], spread(&target, about), means[1])
+        };
+        let all: Vec<([f64; 2], f64, f64)> = (0..outs).into_par_iter().map(one).collect();
+        let sum = |f: &dyn Fn(&([f64; 2], f64, f64)) -> f64| all.iter().map(f).sum::<f64>();
+        Self {
+            error: [sum(&|a| a.0[0]), sum(&|a| a.0[1])],
+            variance: sum(&|a| a.1),
+            constants: all.iter().map(|a| a.2).collect(),
+        }
     }
 }

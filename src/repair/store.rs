@@ -66,6 +66,17 @@ pub fn store_constants(model: &mut Model, shapes: &Shapes, home: Home, constants
     put(model, shapes, home.node, home.input, &shape, &values)
 }
 
+/// Adds to the constant of each output.
+pub fn shift_constants(model: &mut Model, shapes: &Shapes, home: Home, shift: &[f64]) -> Option<()> {
+    let stands = match model.node(home.node).input(home.input).filter(|_| !home.adds) {
+        Some(v) => evaluate_constant(model, shapes, v)?.to_f64()?,
+        None => vec![0.0],
+    };
+    let of = |i: usize| stands.get(i).or(stands.first()).copied().unwrap_or(0.0) * home.factor;
+    let constants: Vec<f64> = shift.iter().enumerate().map(|(i, s)| s + of(i)).collect();
+    store_constants(model, shapes, home, &constants)
+}
+
 /// Makes a node read these numbers at an input, in the way in which the constant there is stored.
 fn put(
     model: &mut Model,

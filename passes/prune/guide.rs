@@ -1,0 +1,307 @@
+//! Orders of removal by what readers lose, and how far along each order a budget goes.
+
+use super::choose::{self, Asked};
+use super::{PruneOptions, refuse};
+use crate::analysis::{Atom, Cell, Coupling, Group, cost, filters, infer};
+use crate::budget::{Curve, Measure, Terms, allocate};
+use crate::importance::gram::{Matrix, Rows, gram};
+use crate::cut::Cut;
+use crate::importance::reconstruction::{Path, Readout, along, path};
+use crate::importance::{Criterion, Quotas, Ranking};
+use crate::ir::{Model, ValueId};
+use crate::passes::PassError;
+use crate::repair::Linear;
+use crate::repair::response::{Part, RIDGE, Reader, Response, channel_columns, column_classes, transposed};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// For products of weights, which are all that there is of each filter.
+const WEIGHTS_RIDGE: f64 = 1e-2;
+
+/// How much of a model is to be left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    pub measure: Measure,
+    /// Of what there was, 0 to 1.
+    pub share: f64,
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is no budget: macs, params or bytes and how much less, such as macs=-50%");
+        let (name, change) = text.split_once('=').ok_or_else(wrong)?;
+        let measure = Measure::ALL.into_iter().find(|m| m.name() == name).ok_or_else(wrong)?;
+        let percent: f64 = change.strip_suffix('%').and_then(|p| p.parse().ok()).ok_or_else(wrong)?;
+        match -100.0 < percent && percent <= 0.0 {
+            true => Ok(Self { measure, share: 1.0 + percent / 100.0 }),
+            false => Err(format!("'{text}': a budget is less than there is, -100% < N <= 0%")),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Shares that were read as percent are written as they were read.
+        let percent = ((self.share - 1.0) * 1e9).round() / 1e7;
+        write!(f, "{}={percent}%", self.measure.name())
+    }
+}
+
+/// What to remove of each group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guide {
+    pub groups: Vec<Guided>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guided {
+    pub path: Path,
+    /// The first classes of the order that go; `None` where a ratio says how many.
+    pub count: Option<Vec<u32>>,
+}
+
+impl Guided {
+    /// As a ranking of all classes: what costs least has the highest score.
+    pub fn ranking(&self, criterion: Criterion) -> Ranking {
+        Ranking {
+            scores: self.path.alone.iter().map(|c| 0.0 - c).collect(),
+            order: self.path.order.clone(),
+            representation: None,
+            reason: format!("{criterion} goes by what the readers lose: no representation is needed"),
+        }
+    }
+}
+
+/// Readers with the filters' own products in place of moments of data: what filters have in common they are taken to
+/// compute in common, and every reader's relative error to be worth the same.
+pub(super) fn by_weights(model: &Model, coupling: &Coupling, groups: &[Group]) -> Response {
+    let Some(world) = coupling.worlds.first() else { return Response::default() };
+    let grams: Vec<Option<(BTreeMap<Atom, usize>, Matrix)>> =
+        groups.par_iter().map(|g| common(model, coupling, g)).collect();
+    let mut of_class: BTreeMap<Atom, (usize, usize)> = BTreeMap::new();
+    for (g, (classes, _)) in grams.iter().enumerate().filter_map(|(g, x)| Some((g, x.as_ref()?))) {
+        of_class.extend(classes.iter().map(|(&class, &i)| (class, (g, i))));
+    }
+    let constant = |v: ValueId| coupling.constant[v.index()];
+    let reader = |&n: &crate::ir::NodeId| -> Option<Reader> {
+        let linear = Linear::of(model, &world.shapes, &constant, n).ok()?;
+        let classes = column_classes(model, coupling, &linear)?;
+        let weights = linear.weights(model, &world.shapes)?;
+        let size = linear.outs * linear.columns();
+        let part = |g: usize| {
+            let all = &classes[g * linear.channels..(g + 1) * linear.channels];
+            let channels = channel_columns(&linear, all);
+            let own: Vec<Atom> = channels.iter().map(|c| all[c[0] / linear.taps]).collect();
+            let mut moments = Matrix::filled(channels.len(), 0.0);
+            let at: Vec<Option<&(usize, usize)>> = own.iter().map(|c| of_class.get(c)).collect();
+            let usual = 1.0;
+            for i in 0..own.len() {
+                for j in 0..own.len() {
+                    moments.row_mut(i)[j] = match (at[i], at[j]) {
+                        (Some(a), Some(b)) if a.0 == b.0 => {
+                            grams[a.0].as_ref().map_or(0.0, |(_, m)| m.row(a.1)[b.1])
+                        }
+                        _ if i == j => usual,
+                        _ => 0.0,
+                    };
+                }
+            }
+            let weights = transposed(&weights[g * size..(g + 1) * size], linear.columns(), &channels);
+            Part { mean: vec![0.0; channels.len()], moments, weights, classes: own, channels }
+        };
+        let parts: Vec<Part> = (0..linear.groups).map(part).collect();
+        let variance: f64 = parts.iter().map(Part::variance).sum();
+        Some(Reader { node: n, parts, worth: if variance > 0.0 { 1.0 / variance } else { 0.0 } })
+    };
+    Response { readers: model.graph(model.main()).nodes().iter().filter_map(reader).collect(), samples: 0 }
+}
+
+/// Inner products of the filters of a group's classes, relative to their mean square.
+fn common(model: &Model, coupling: &Coupling, group: &Group) -> Option<(BTreeMap<Atom, usize>, Matrix)> {
+    let n = group.classes.len();
+    let mut sum = Matrix::filled(n, 0.0);
+    for (m, member) in group.members.iter().enumerate() {
+        let Some(source) = member.source else { continue };
+        let (tensor, count, channels, taps) = filters(model, coupling, &coupling.sources[source])?;
+        let data = tensor.to_f32()?;
+        let width = channels * taps;
+        let products = gram(&Stacked { data: &data, width, count });
+        for (i, a) in group.classes.iter().enumerate() {
+            for (j, b) in group.classes.iter().enumerate() {
+                let pairs = a.filters[m].iter().zip(&b.filters[m]);
+                let product: f64 = pairs.map(|(&f, &g)| products.row(f as usize)[g as usize]).sum();
+                sum.row_mut(i)[j] += product;
+            }
+        }
+    }
+    let mean = (0..n).map(|i| sum.row(i)[i]).sum::<f64>() / n.max(1) as f64;
+    if !(mean > 0.0 && mean.is_finite()) {
+        return None;
+    }
+    sum.entries_mut().iter_mut().for_each(|x| *x /= mean);
+    Some((group.classes.iter().enumerate().map(|(i, c)| (c.root, i)).collect(), sum))
+}
+
+struct Stacked<'a> {
+    data: &'a [f32],
+    width: usize,
+    count: usize,
+}
+
+impl Rows for Stacked<'_> {
+    fn rows(&self) -> usize {
+        self.count
+    }
+
+    fn columns(&self) -> usize {
+        self.width
+    }
+
+    fn read(&self, row: usize, from: usize, out: &mut [f64]) {
+        let at = row * self.width + from;
+        out.iter_mut().zip(&self.data[at..]).for_each(|(o, &v)| *o = f64::from(v));
+    }
+}
+
+/// What the choice goes by.
+pub(super) struct By<'a> {
+    pub model: &'a Model,
+    pub coupling: &'a Coupling,
+    pub groups: &'a [Group],
+    /// What layers compute on data, where there is some.
+    pub response: Option<&'a Response>,
+}
+
+impl By<'_> {
+    /// Guides the choice: by moments of data where there are some, else by the weights alone. `limit` corrects the
+    /// budget by a factor.
+    pub fn guide(&self, asked: &Asked, limit: Option<f64>) -> Result<Guide, PassError> {
+        let Self { model, coupling, groups, .. } = *self;
+        let by_weights = self.response.is_none().then(|| by_weights(model, coupling, groups));
+        let ridge = if self.response.is_some() { RIDGE } else { WEIGHTS_RIDGE };
+        let response = self.response.or(by_weights.as_ref()).expect("one of the two");
+        let paths = self.paths(response, ridge, asked);
+        let Some(target) = asked.options.target else {
+            return Ok(Guide { groups: paths.into_iter().map(|path| Guided { path, count: None }).collect() });
+        };
+        let curves: Vec<Curve> = groups.iter().zip(&paths).map(|(g, p)| curve(model, coupling, g, p, asked)).collect();
+        let terms = Terms::of(model, coupling);
+        let whole = terms.whole(target.measure).total();
+        let most = whole * target.share * limit.unwrap_or(1.0);
+        let counts = allocate(&curves, &terms, target.measure, most)
+            .map_err(|e| unreachable(target, e.closest / whole.max(1.0)))?;
+        let index: BTreeMap<Atom, u32> =
+            groups.iter().flat_map(|g| g.classes.iter().enumerate().map(|(i, c)| (c.root, i as u32))).collect();
+        let groups = paths.into_iter().zip(&curves).zip(counts).map(|((path, curve), steps)| {
+            let gone = curve.steps[..steps].iter().flatten().map(|c| index[c]).collect();
+            Guided { path, count: Some(gone) }
+        });
+        Ok(Guide { groups: groups.collect() })
+    }
+
+    /// The order of each group, and what its readers lose along it.
+    fn paths(&self, response: &Response, ridge: f64, asked: &Asked) -> Vec<Path> {
+        let own_order = asked.options.importance.criterion.is_by_readers();
+        let one = |group: &Group| {
+            let classes: BTreeMap<Atom, usize> = group.classes.iter().enumerate().map(|(i, c)| (c.root, i)).collect();
+            let mut readouts: Vec<Readout> = response
+                .readers
+                .iter()
+                .flat_map(|r| r.parts.iter().filter_map(|p| p.readout(&classes, r.worth, ridge)))
+                .collect();
+            if own_order {
+                return path(&mut readouts, classes.len());
+            }
+            let all = Quotas::of(&vec![true; classes.len()], classes.len());
+            match choose::rank(self.model, self.coupling, group, all, asked) {
+                Some(ranking) => along(&mut readouts, &ranking.order, ranking.scores),
+                None => Path::default(),
+            }
+        };
+        self.groups.par_iter().map(one).collect()
+    }
+}
+
+/// The factor by which a budget has to be tightened for a cut to meet it: where what is left is not the products of
+/// widths that it was taken for. `None` where it is met.
+pub(super) fn shortfall(target: Target, model: &Model, coupling: &Coupling, cut: &Cut) -> Option<f64> {
+    let shapes = &coupling.worlds[0].shapes;
+    let of = |c: crate::analysis::Cost| match target.measure {
+        Measure::Macs => c.macs as f64,
+        Measure::Params => c.params as f64,
+        Measure::Bytes => c.bytes as f64,
+    };
+    let (before, after) = (of(cost(model, shapes)), of(cost(&cut.model, &infer(&cut.model, shapes.sizes.clone()))));
+    let wanted = before * target.share;
+    // A hair of rounding is no miss.
+    (after > wanted * (1.0 + 1e-12)).then(|| wanted / after * (1.0 - 1e-9))
+}
+
+/// What is told where a budget cannot be met.
+pub(super) fn unreachable(target: Target, closest: f64) -> PassError {
+    let percent = |share: f64| (share - 1.0) * 100.0;
+    let mut error = refuse(format!(
+        "{}={:.1}% cannot be reached: with all gone that may go it is {:.1}%",
+        target.measure.name(),
+        percent(target.share),
+        percent(closest)
+    ));
+    error.unreachable = true;
+    error
+}
+
+/// The steps of a group that the options allow.
+fn curve(model: &Model, coupling: &Coupling, group: &Group, path: &Path, asked: &Asked) -> Curve {
+    let none = Curve { steps: Vec::new(), error: vec![0.0], allowed: vec![0] };
+    if group.classes.is_empty() || choose::spared(model, group, asked).is_some() {
+        return none;
+    }
+    let cost: BTreeMap<u32, f64> = path.order.iter().copied().zip(path.costs.iter().copied()).collect();
+    // Of the cells of a family one class each goes at a time.
+    let mut by_family: BTreeMap<u32, BTreeMap<Cell, Vec<u32>>> = BTreeMap::new();
+    let mut steps: Vec<Vec<u32>> = Vec::new();
+    for &c in &path.order {
+        match group.classes[c as usize].cell {
+            None => steps.push(vec![c]),
+            Some(cell) => by_family.entry(cell.family).or_default().entry(cell).or_default().push(c),
+        }
+    }
+    let place: BTreeMap<u32, usize> = path.order.iter().enumerate().map(|(i, &c)| (c, i)).collect();
+    for cells in by_family.values() {
+        let least = cells.values().map(Vec::len).min().unwrap_or(0);
+        steps.extend((0..least).map(|i| cells.values().map(|c| c[i]).collect::<Vec<_>>()));
+    }
+    steps.sort_by_key(|s| s.iter().map(|c| place[c]).max());
+    let mut error = vec![0.0];
+    for step in &steps {
+        error.push(error.last().expect("begins with 0") + step.iter().map(|c| cost[c]).sum::<f64>());
+    }
+    let allowed = allowed(coupling, group, &steps, asked.options);
+    let root = |c: &u32| group.classes[*c as usize].root;
+    Curve { steps: steps.iter().map(|s| s.iter().map(root).collect()).collect(), error, allowed }
+}
+
+/// After how many steps every layer has a width that the options allow.
+fn allowed(coupling: &Coupling, group: &Group, steps: &[Vec<u32>], options: &PruneOptions) -> Vec<usize> {
+    let sources: Vec<(usize, usize)> =
+        group.members.iter().enumerate().filter_map(|(m, member)| Some((m, member.source?))).collect();
+    let whole: Vec<usize> = sources.iter().map(|&(_, s)| coupling.sources[s].atoms.len()).collect();
+    let mut left = whole.clone();
+    let mut classes = group.classes.len();
+    let mut out = vec![0];
+    for (i, step) in steps.iter().enumerate() {
+        for &c in step {
+            for (l, &(m, _)) in left.iter_mut().zip(&sources) {
+                *l = l.saturating_sub(group.classes[c as usize].filters[m].len());
+            }
+        }
+        classes -= step.len();
+        let fits = left.iter().zip(&whole).all(|(&l, &w)| l > 0 && (l == w || l.is_multiple_of(options.multiple_of)));
+        if classes >= options.min_channels.max(1) && fits {
+            out.push(i + 1);
+        }
+    }
+    out
+}
