@@ -245,14 +245,15 @@ impl<'a> Work<'a> {
         self.pruned_run.run_to(pruned, Some(n), &BTreeSet::from([linear.data]))?;
 
         let uses = pruned.uses();
-        let residual = self
-            .options
-            .residual
-            .then(|| target::residual(pruned, &shapes, &uses, &|v| self.varies.contains(&v), linear.output))
-            .flatten()
-            .filter(|r| self.pruned_run.value(r.other).is_some() && self.original_run.value(r.other).is_some());
+        let mut ending = target::ending(pruned, &shapes, &uses, &|v| self.varies.contains(&v), linear.output);
+        let at_hand = |v: ValueId| self.pruned_run.value(v).is_some() && self.original_run.value(v).is_some();
+        if ending.other.is_some_and(|o| !at_hand(o)) {
+            // Not computed yet: what it is to be cannot be told.
+            ending = target::Ending { other: None, rectified: false, ..ending };
+        }
+        ending.other = ending.other.filter(|_| self.options.residual);
         let home = store::home(pruned, &shapes, &uses, &linear);
-        let Some(observed) = self.observe(pruned, &linear, residual.as_ref()) else {
+        let Some(observed) = self.observe(pruned, &linear, &ending) else {
             return Ok(Err(Skip::Because("its channels do not stay in step with the original's".to_owned())));
         };
         let Some(old) = linear.weights(pruned, &shapes) else {
@@ -262,17 +263,21 @@ impl<'a> Work<'a> {
         let (columns, per_group) = (linear.columns(), linear.outs * linear.columns());
         let (mut new, mut constants) = (Vec::new(), Vec::new());
         let (mut error, mut total, mut places) = ([0.0; 2], 0.0, 0);
-        for (g, (observations, old)) in observed.iter().zip(old.chunks_exact(per_group)).enumerate() {
+        for (g, ((observations, slack), old)) in observed.iter().zip(old.chunks_exact(per_group)).enumerate() {
             places = observations.samples;
             let few = columns > MOST_COLUMNS || places < response::LEAST_A_COLUMN * columns;
             let fitted = match few {
-                true => self.by_channels(&linear, g, old).unwrap_or_else(|| old.to_vec()),
+                true => (self.by_channels(&linear, g, old).unwrap_or_else(|| old.to_vec()), None),
                 false => {
                     let moments = Moments::of(observations, columns, home.is_some());
-                    moments.regress(old, self.options.ridge).unwrap_or_else(|| old.to_vec())
+                    let slack = ending.rectified.then_some(&slack[..]).filter(|_| home.is_some());
+                    let found = solve::fit(observations, &moments, old, self.options.ridge, slack);
+                    found.map_or_else(|| (old.to_vec(), None), |(w, c)| (w, Some(c)))
                 }
             };
-            let fit = solve::Fit::of(observations, columns, home.is_some(), [old, &fitted]);
+            let (fitted, known) = fitted;
+            let mut fit = solve::Fit::of(observations, columns, home.is_some(), [old, &fitted]);
+            fit.constants = known.unwrap_or(fit.constants);
             (0..2).for_each(|i| error[i] += fit.error[i]);
             total += fit.variance;
             constants.extend(fit.constants);
@@ -292,7 +297,7 @@ impl<'a> Work<'a> {
             error: error.map(share),
             places,
             constant: home.is_some(),
-            residual: residual.is_some(),
+            residual: ending.other.is_some(),
         }))
     }
 
@@ -368,55 +373,86 @@ impl<'a> Work<'a> {
         (outs.len() == now.outs).then(|| rows.map(|w| w * scale).collect())
     }
 
-    /// For each group, its columns and what its outputs should be, at some places of every batch.
+    /// For each group, its columns and what its outputs should be, at some places of every batch; and by how much each
+    /// output may be more than that without being seen (less, where negative), because a ReLU follows.
     fn observe(
         &self,
         pruned: &Model,
         linear: &Linear,
-        residual: Option<&target::Residual>,
-    ) -> Option<Vec<Observations>> {
+        ending: &target::Ending,
+    ) -> Option<Vec<(Observations, Vec<f32>)>> {
         let data = self.pruned_run.value(linear.data)?;
         let targets = self.original_kept(linear.output)?;
-        let others = match residual {
-            Some(r) => Some((self.original_kept(r.other)?, self.pruned_run.value(r.other)?, r.slope.as_deref())),
+        let others = match ending.other {
+            Some(other) => Some((self.original_kept(other)?, self.pruned_run.value(other)?)),
             None => None,
         };
         let batches = data.len();
         let variables = linear.columns() + linear.outs;
         let places = (PLACES_A_COLUMN * linear.columns()).max(LEAST_PLACES).div_ceil(batches).min(linear.rows);
         let samples = places * batches;
-        let mut out: Vec<Observations> = (0..linear.groups)
-            .map(|_| Observations { data: vec![0.0; variables * samples], samples })
+        let slacks = if ending.rectified { linear.outs * samples } else { 0 };
+        let mut out: Vec<(Observations, Vec<f32>)> = (0..linear.groups)
+            .map(|_| (Observations { data: vec![0.0; variables * samples], samples }, vec![0.0; slacks]))
             .collect();
         for (b, (x, y)) in data.iter().zip(&targets).enumerate() {
             if !linear.fits(x, y) {
                 return None;
             }
             let rows = draw(linear.rows, places, &pruned.label(linear.node), self.options.seed ^ b as u64);
-            let mut target = y.to_f32()?;
-            if let Some((was, is, slope)) = &others {
-                let (was, is) = (was[b].to_f32()?, is[b].to_f32()?);
-                if was.len() != target.len() || is.len() != target.len() {
-                    return None;
-                }
-                let run: usize = y.shape().get(2..)?.iter().product();
-                let target = target.to_mut();
-                for (i, t) in target.iter_mut().enumerate() {
-                    let slope = slope.map_or(1.0, |s| s[i / run % s.len()] as f32);
-                    if slope != 0.0 {
-                        *t += (was[i] - is[i]) / slope;
-                    }
-                }
-            }
+            let (target, slack) = self.wanted(y, others.as_ref().map(|(was, is)| (&*was[b], is[b])), ending)?;
             let x = x.to_f32()?;
             let split = linear.columns() * samples;
-            for (g, observations) in out.iter_mut().enumerate() {
+            for (g, (observations, slacks)) in out.iter_mut().enumerate() {
                 let (columns, outs) = observations.data.split_at_mut(split);
                 linear.gather(&x, g, &rows, columns, samples, b * places);
                 linear.outputs(&target, g, &rows, outs, samples, b * places);
+                if ending.rectified {
+                    linear.outputs(&slack, g, &rows, slacks, samples, b * places);
+                }
             }
         }
         Some(out)
+    }
+
+    /// What an output should be, and the slack of each element. `other` is the other operand of the sum that it ends in,
+    /// in the original and now.
+    fn wanted(
+        &self,
+        output: &Tensor,
+        other: Option<(&Tensor, &Tensor)>,
+        ending: &target::Ending,
+    ) -> Option<(Vec<f32>, Vec<f32>)> {
+        let mut target = output.to_f32()?.into_owned();
+        let run: usize = output.shape().get(2..).map_or(1, |s| s.iter().product());
+        let other = match other {
+            Some((was, is)) => Some((was.to_f32()?, is.to_f32()?)),
+            None => None,
+        };
+        if other.as_ref().is_some_and(|(was, is)| was.len() != target.len() || is.len() != target.len()) {
+            return None;
+        }
+        let affine = |i: usize| match &ending.affine {
+            Some((scale, offset)) => {
+                let c = i / run % scale.len();
+                (scale[c] as f32, offset[c] as f32)
+            }
+            None => (1.0, 0.0),
+        };
+        let mut slack = vec![0.0; if ending.rectified { target.len() } else { 0 }];
+        for (i, t) in target.iter_mut().enumerate() {
+            let (scale, offset) = affine(i);
+            if scale == 0.0 {
+                continue;
+            }
+            let (was, is) = other.as_ref().map_or((0.0, 0.0), |(was, is)| (was[i], is[i]));
+            let end = scale * *t + offset + was;
+            *t += (was - is) / scale;
+            if ending.rectified && end < 0.0 {
+                slack[i] = -end / scale;
+            }
+        }
+        Some((target, slack))
     }
 
     /// The relative difference of the outputs: the root of the squared differences over the squared deviations of the

@@ -4,7 +4,7 @@
 //! weights from where they were; sums are taken in a fixed order. Refuses: inner products that are not finite.
 
 use crate::importance::gram::{Matrix, Rows};
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{Cholesky, DMatrix, DMatrixView, Dyn};
 use rayon::prelude::*;
 
 /// Observations of several variables, each a row of equal length: columns of a contraction first, then outputs.
@@ -64,6 +64,13 @@ impl Moments {
         self.mean.len() - self.columns
     }
 
+    /// The constants that go with weights `[outs][columns]`.
+    fn constants(&self, weights: &[f64]) -> Vec<f64> {
+        let d = self.columns;
+        let fitted = |w: &[f64]| w.iter().zip(&self.mean).map(|(w, m)| w * m).sum::<f64>();
+        weights.chunks_exact(d).enumerate().map(|(o, w)| self.mean[d + o] - fitted(w)).collect()
+    }
+
     /// The mean variance of a regressor.
     pub fn scale(&self) -> f64 {
         (0..self.columns).map(|i| self.product.row(i)[i]).sum::<f64>() / self.columns.max(1) as f64
@@ -72,22 +79,89 @@ impl Moments {
     /// Weights `[outs][columns]` of least squared error, held to `from` by `ridge` times the mean variance of a column.
     /// `None` where nothing varies, or the moments are not finite.
     pub fn regress(&self, from: &[f64], ridge: f64) -> Option<Vec<f64>> {
-        let (d, outs) = (self.columns, self.outs());
-        let scale = self.scale();
+        let d = self.columns;
+        let target = DMatrix::from_fn(d, self.outs(), |i, o| self.product.row(d + o)[i]);
+        self.solver(ridge)?.solve(target, from)
+    }
+
+    fn solver(&self, ridge: f64) -> Option<Solver> {
+        let (d, scale) = (self.columns, self.scale());
         if !(scale > 0.0 && scale.is_finite()) {
             return None;
         }
         let hold = ridge * scale;
         let hessian = DMatrix::from_fn(d, d, |i, j| self.product.row(i)[j] + if i == j { hold } else { 0.0 });
-        let factor = hessian.cholesky()?;
-        let mut weights = Vec::with_capacity(outs * d);
-        for o in 0..outs {
-            let target = self.product.row(d + o);
-            let pull = DVector::from_fn(d, |i, _| target[i] + hold * from[o * d + i]);
-            weights.extend(factor.solve(&pull).iter());
-        }
-        weights.iter().all(|w: &f64| w.is_finite()).then_some(weights)
+        Some(Solver { factor: hessian.cholesky()?, hold })
     }
+}
+
+/// A factored matrix of second moments.
+struct Solver {
+    factor: Cholesky<f64, Dyn>,
+    hold: f64,
+}
+
+impl Solver {
+    /// `[outs][columns]`, from the products of columns with outputs, `[columns][outs]`.
+    fn solve(&self, mut target: DMatrix<f64>, from: &[f64]) -> Option<Vec<f64>> {
+        target.iter_mut().zip(from).for_each(|(t, f)| *t += self.hold * f);
+        self.factor.solve_mut(&mut target);
+        let weights: Vec<f64> = target.iter().copied().collect();
+        weights.iter().all(|w| w.is_finite()).then_some(weights)
+    }
+}
+
+/// How often targets are set anew where outputs have slack.
+const ROUNDS: usize = 6;
+
+/// Weights `[outs][columns]` and constants of least squared error. Where a ReLU follows, `slack` says by how much each
+/// output may miss its target without being seen: up by a positive number and down as far as you like, or the other way
+/// round. Then targets that are not binding are set to what is computed, again and again; each round lowers what is left
+/// of the error behind the ReLU.
+pub fn fit(
+    observations: &Observations,
+    moments: &Moments,
+    from: &[f64],
+    ridge: f64,
+    slack: Option<&[f32]>,
+) -> Option<(Vec<f64>, Vec<f64>)> {
+    let (d, outs, n) = (moments.columns, moments.outs(), observations.samples);
+    let solver = moments.solver(ridge)?;
+    let first = DMatrix::from_fn(d, outs, |i, o| moments.product.row(d + o)[i]);
+    let mut weights = solver.solve(first, from)?;
+    let mut constants = moments.constants(&weights);
+    let Some(slack) = slack else { return Some((weights, constants)) };
+    // One variable after the other in memory: columns of `x` are variables.
+    let x = DMatrixView::from_slice(&observations.data[..d * n], n, d);
+    // nalgebra multiplies a transposed view forty times slower than a matrix.
+    let across = x.transpose();
+    let targets = &observations.data[d * n..];
+    for _ in 0..ROUNDS {
+        let w = DMatrix::from_iterator(d, outs, weights.iter().map(|&w| w as f32));
+        let mut goal = x * w;
+        for (o, column) in goal.as_mut_slice().chunks_exact_mut(n).enumerate() {
+            let (t, s) = (&targets[o * n..(o + 1) * n], &slack[o * n..(o + 1) * n]);
+            for ((goal, &t), &s) in column.iter_mut().zip(t).zip(s) {
+                let computed = *goal + constants[o] as f32;
+                *goal = match s {
+                    s if s > 0.0 => computed.min(t + s),
+                    s if s < 0.0 => computed.max(t + s),
+                    _ => t,
+                };
+            }
+        }
+        let means: Vec<f64> =
+            goal.as_slice().chunks_exact(n).map(|c| c.iter().map(|&g| f64::from(g)).sum::<f64>() / n as f64).collect();
+        for (column, &mean) in goal.as_mut_slice().chunks_exact_mut(n).zip(&means) {
+            column.iter_mut().for_each(|g| *g -= mean as f32);
+        }
+        let products = &across * goal;
+        let products = DMatrix::from_iterator(d, outs, products.iter().map(|&p| f64::from(p) / n as f64));
+        weights = solver.solve(products, from)?;
+        let fitted = |w: &[f64]| w.iter().zip(&moments.mean).map(|(w, m)| w * m).sum::<f64>();
+        constants = weights.chunks_exact(d).zip(&means).map(|(w, mean)| mean - fitted(w)).collect();
+    }
+    Some((weights, constants))
 }
 
 /// How well weights do, on the observations themselves.

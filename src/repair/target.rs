@@ -2,64 +2,89 @@
 //!
 //! Its output in the original, as far as the channels are still there. Where it is then added to something else (the
 //! other branch of a residual block), also what that has lost: the sum is what later layers read, so the branch that
-//! is computed last can make good what the other one lost.
+//! is computed last can make good what the other one lost. Where a ReLU follows, what lies below zero need not be met,
+//! as long as it stays there.
 
 use crate::analysis::{Shapes, evaluate_constant};
 use crate::ir::{Model, NodeId, Uses, ValueId};
 
-/// The other operand of the sum that a contraction's output ends in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Residual {
-    pub other: ValueId,
-    /// By how much the sum grows with the output, channel by channel (axis 1); `None` for one to one.
-    pub slope: Option<Vec<f64>>,
+/// What a contraction's output ends in: `scale * output + offset + other`, channel by channel (axis 1), perhaps rectified.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ending {
+    /// The other operand of a sum.
+    pub other: Option<ValueId>,
+    /// Scale and offset of each channel; `None` for 1 and 0.
+    pub affine: Option<(Vec<f64>, Vec<f64>)>,
+    /// Whether a ReLU alone reads it.
+    pub rectified: bool,
 }
 
-/// Follows an output through what is affine channel by channel to the sum. `varies` tells what depends on the input.
-pub fn residual(
+/// Follows an output through what is affine channel by channel. `varies` tells what depends on the input.
+pub fn ending(
     model: &Model,
     shapes: &Shapes,
     uses: &Uses,
     varies: &dyn Fn(ValueId) -> bool,
     output: ValueId,
-) -> Option<Residual> {
-    let (mut at, mut slope) = (output, None::<Vec<f64>>);
-    loop {
+) -> Ending {
+    let mut found = Ending::default();
+    let mut at = output;
+    // One step; `None` where the way ends.
+    let step = |at: ValueId, found: &mut Ending| -> Option<ValueId> {
         let [(reader, input)] = uses.readers(at)[..] else { return None };
-        if uses.is_output(at) {
-            return None;
-        }
         let node = model.node(reader);
-        if !node.is_standard() || node.graph() != model.main() {
+        if uses.is_output(at) || !node.is_standard() || node.graph() != model.main() {
             return None;
         }
         match (node.op_type(), node.inputs().len()) {
             ("Identity" | "Dropout", _) => {}
-            ("Add" | "Sum", 2) => {
+            ("Add" | "Sum", 2) if found.other.is_none() => {
                 let other = node.input(1 - input)?;
-                if varies(other) {
-                    let same = shapes.shape(other)? == shapes.shape(at)?;
-                    return (same && other != at).then_some(Residual { other, slope });
+                let same = shapes.shape(other)? == shapes.shape(at)?;
+                if !(varies(other) && same && other != at) {
+                    return None;
                 }
+                found.other = Some(other);
             }
-            ("BatchNormalization", _) if input == 0 => {
-                let factor = normalising_factor(model, shapes, reader)?;
-                slope = Some(match slope {
-                    None => factor,
-                    Some(s) => s.iter().zip(&factor).map(|(a, b)| a * b).collect(),
+            ("BatchNormalization", _) if input == 0 && found.other.is_none() => {
+                let (scale, offset) = normalising(model, shapes, reader)?;
+                found.affine = Some(match found.affine.take() {
+                    None => (scale, offset),
+                    Some((s, o)) => (
+                        s.iter().zip(&scale).map(|(a, b)| a * b).collect(),
+                        o.iter().zip(&scale).zip(&offset).map(|((o, b), c)| o * b + c).collect(),
+                    ),
                 });
+            }
+            ("Relu", 1) => {
+                found.rectified = true;
+                return None;
+            }
+            ("Clip", _) => {
+                let low = match node.input(1) {
+                    Some(v) => evaluate_constant(model, shapes, v)?.to_f64()?.first().copied()?,
+                    None => f64::from(node.float("min")?),
+                };
+                found.rectified = low == 0.0;
+                return None;
             }
             _ => return None,
         }
-        at = node.output(0)?;
+        node.output(0)
+    };
+    while let Some(next) = step(at, &mut found) {
+        at = next;
     }
+    found
 }
 
-/// What a batch normalisation multiplies each channel with.
-fn normalising_factor(model: &Model, shapes: &Shapes, node: NodeId) -> Option<Vec<f64>> {
+/// What a batch normalisation multiplies each channel with, and what it adds.
+fn normalising(model: &Model, shapes: &Shapes, node: NodeId) -> Option<(Vec<f64>, Vec<f64>)> {
     let n = model.node(node);
     let list = |i: usize| evaluate_constant(model, shapes, n.input(i)?)?.to_f64();
     let epsilon = f64::from(n.float("epsilon").unwrap_or(1e-5));
-    let (scale, variance) = (list(1)?, list(4)?);
-    Some(scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect())
+    let (scale, shift, mean, variance) = (list(1)?, list(2)?, list(3)?, list(4)?);
+    let factor: Vec<f64> = scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+    let offset = shift.iter().zip(&mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
+    Some((factor, offset))
 }
