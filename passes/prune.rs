@@ -30,6 +30,7 @@ mod arguments;
 mod choose;
 mod guide;
 mod record;
+mod rounds;
 
 use super::{Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Opened, Shapes, groups, infer_all, open};
@@ -130,6 +131,19 @@ impl Pass for Prune {
         let response = self.response(&opened, &worlds, context)?;
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
+        let rounds = context.calibration.as_deref().map(|batches| rounds::Rounds {
+            options: &self.options,
+            context,
+            globs: &globs,
+            original: &opened,
+            worlds: &worlds,
+            batches,
+        });
+        let select = |limit: Option<f64>| match (&rounds, &response, self.options.target) {
+            (Some(rounds), Some(response), Some(target)) => rounds.select(target, response, limit),
+            _ => Ok(None),
+        };
+        let mut selection = select(limit)?;
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
             let coupling = Coupling::new(&opened, worlds.clone(), &pins);
@@ -138,7 +152,10 @@ impl Pass for Prune {
             let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source, dense };
             let guided = self.options.target.is_some() || self.options.importance.criterion.is_by_readers();
             let by = guide::By { model: &opened, coupling: &coupling, groups: &groups, response: response.as_ref() };
-            let guide = guided.then(|| by.guide(&asked, limit)).transpose()?;
+            let guide = match &selection {
+                Some(selection) if pins.is_empty() => Some(selection.guide(&groups)),
+                _ => guided.then(|| by.guide(&asked, limit)).transpose()?,
+            };
             let choices = choose::choose(&opened, &coupling, &groups, &asked, guide.as_ref(), attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
             match cut(&opened, &coupling, &removed, &context.source) {
@@ -147,6 +164,7 @@ impl Pass for Prune {
                         && attempt + 1 < ATTEMPTS
                     {
                         limit = Some(limit.unwrap_or(1.0) * short);
+                        selection = select(limit)?;
                         continue;
                     }
                     let decided = Decided { groups: &groups, choices: &choices, removed: &removed };

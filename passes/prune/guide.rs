@@ -228,11 +228,7 @@ impl By<'_> {
 /// widths that it was taken for. `None` where it is met.
 pub(super) fn shortfall(target: Target, model: &Model, coupling: &Coupling, cut: &Cut) -> Option<f64> {
     let shapes = &coupling.worlds[0].shapes;
-    let of = |c: crate::analysis::Cost| match target.measure {
-        Measure::Macs => c.macs as f64,
-        Measure::Params => c.params as f64,
-        Measure::Bytes => c.bytes as f64,
-    };
+    let of = |c| target.measure.of(c);
     let (before, after) = (of(cost(model, shapes)), of(cost(&cut.model, &infer(&cut.model, shapes.sizes.clone()))));
     let wanted = before * target.share;
     // A hair of rounding is no miss.

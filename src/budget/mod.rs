@@ -10,7 +10,7 @@ mod terms;
 
 pub use terms::Terms;
 
-use crate::analysis::Atom;
+use crate::analysis::{Atom, Cost};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,15 @@ pub enum Measure {
 
 impl Measure {
     pub const ALL: [Self; 3] = [Self::Macs, Self::Params, Self::Bytes];
+
+    /// What a model costs by it.
+    pub fn of(self, cost: Cost) -> f64 {
+        match self {
+            Self::Macs => cost.macs as f64,
+            Self::Params => cost.params as f64,
+            Self::Bytes => cost.bytes as f64,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {

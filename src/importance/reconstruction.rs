@@ -72,9 +72,10 @@ impl Readout {
         let d = self.inverse.nrows();
         let rows = DMatrix::from_fn(block.len(), d, |i, j| self.inverse[(block[i], j)]);
         let weights = DMatrix::from_fn(block.len(), self.weights.ncols(), |i, o| self.weights[(block[i], o)]);
-        let scaled = &small * &rows;
-        self.weights.gemm_tr(-1.0, &scaled, &weights, 1.0);
-        self.inverse.gemm_tr(-1.0, &scaled, &rows, 1.0);
+        // Transposed copies: nalgebra's products of transposed views are slow.
+        let scaled = (&small * &rows).transpose();
+        self.weights.gemm(-1.0, &scaled, &weights, 1.0);
+        self.inverse.gemm(-1.0, &scaled, &rows, 1.0);
         for &b in &block {
             self.gone[b] = true;
             self.weights.row_mut(b).fill(0.0);

@@ -137,7 +137,8 @@ pub fn repair(
     work.original_run.run_to(&removal.original, None, &none)?;
     work.pruned_run.run_to(pruned, None, &none)?;
     report.drift[1] = work.drift(&removal.original);
-    work.pruned_run = Stepwise::new(&cut, &batches.batches);
+    let few = batches.first(DRIFT_ROWS);
+    work.pruned_run = Stepwise::new(&cut, &few.batches);
     work.pruned_run.run_to(&cut, None, &none)?;
     report.drift[0] = work.drift(&removal.original);
     Ok(report)
@@ -165,6 +166,8 @@ const MOST_COLUMNS: usize = 2400;
 /// Places of the output that are looked at, for each column of the weight.
 const PLACES_A_COLUMN: usize = 24;
 const LEAST_PLACES: usize = 8192;
+/// Rows of data that the cut model without a repair is compared on.
+const DRIFT_ROWS: usize = 256;
 
 impl<'a> Work<'a> {
     fn new(removal: &'a Removal, pruned: &Model, batches: &'a Batches, options: &'a Options) -> Self {
@@ -460,7 +463,8 @@ impl<'a> Work<'a> {
     fn drift(&self, original: &Model) -> f64 {
         let outputs = original.graph(original.main()).outputs().iter();
         let of = |v: ValueId| {
-            let (was, is) = (self.original_run.value(v)?, self.pruned_run.value(v)?);
+            let (mut was, is) = (self.original_run.value(v)?, self.pruned_run.value(v)?);
+            was.truncate(is.len());
             let all = |ts: &[&Tensor]| Some(ts.iter().map(|t| t.to_f64()).collect::<Option<Vec<_>>>()?.concat());
             relative(&all(&was)?, &all(&is)?)
         };

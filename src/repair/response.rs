@@ -29,11 +29,11 @@ const LEAST_PLACES: usize = 4096;
 /// Observations of each column that are needed to take the columns one by one.
 pub const LEAST_A_COLUMN: usize = 4;
 /// Rows of the data that moments are taken on.
-const ROWS: usize = 512;
+const ROWS: usize = 256;
 /// Multiply-accumulates that may be spent on finding out what errors are worth.
-const PROBE_MACS: f64 = 6e10;
+const PROBE_MACS: f64 = 3e10;
 /// Rows of the data for each probe.
-const PROBE_ROWS: usize = 128;
+const PROBE_ROWS: usize = 96;
 /// The share of its channels that a reader does without in a probe.
 const PROBE_SHARE: f64 = 0.25;
 
