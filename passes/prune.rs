@@ -14,6 +14,7 @@
 //!
 //! # Options
 //! - `ratio=R` the share of the filters of each layer that goes, 0 <= R < 1; `ceil((1 - R) n)` of n are kept
+//! - `target=WHAT=-N%` a budget for the whole model in place of ratios: WHAT is `macs`, `params` or `bytes`
 //! - `layer=GLOB=R` another ratio for the layers whose name matches (repeatable, the last match counts)
 //! - `exclude=GLOB` leaves matching layers as they are (repeatable)
 //! - `by`, `representation`, `similarity`, `reading`, `one-at-a-time`, `keep`, `seed`: how filters are ranked
@@ -36,17 +37,17 @@ use super::{Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Opened, Shapes, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
+use crate::importance::Criterion;
 use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
+use crate::repair::Removal;
+use crate::repair::response::Response;
 pub use arguments::make;
-pub use guide::Target;
 use choose::Choice;
 pub(super) use choose::ids;
 use globset::{Glob, GlobMatcher};
+pub use guide::Target;
 pub(super) use record::members;
-use crate::importance::Criterion;
-use crate::repair::Removal;
-use crate::repair::response::Response;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

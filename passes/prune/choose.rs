@@ -190,8 +190,7 @@ fn choose_one(
 }
 
 fn chosen(id: String, group: &Group, gone: &[u32], ranking: Ranking) -> Choice {
-    let mut classes: Vec<(usize, Atom)> =
-        gone.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
+    let mut classes: Vec<(usize, Atom)> = gone.iter().map(|&c| (c as usize, group.classes[c as usize].root)).collect();
     classes.sort_unstable();
     Choice { id, kind: VerdictKind::Pruned, reason: None, classes, ranking: Some(ranking) }
 }
@@ -281,7 +280,13 @@ fn fits_multiples(group: &Group, coupling: &Coupling, bucket: &[u32], most: &[us
 }
 
 /// All that may go of a group, in order.
-pub(super) fn rank(model: &Model, coupling: &Coupling, group: &Group, quotas: Quotas, asked: &Asked) -> Option<Ranking> {
+pub(super) fn rank(
+    model: &Model,
+    coupling: &Coupling,
+    group: &Group,
+    quotas: Quotas,
+    asked: &Asked,
+) -> Option<Ranking> {
     ranked(model, coupling, group, quotas, &asked.options.importance, asked.source, &mut Vec::new()).map(|r| r.0)
 }
 

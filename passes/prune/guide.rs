@@ -4,8 +4,9 @@ use super::choose::{self, Asked};
 use super::{PruneOptions, refuse};
 use crate::analysis::{Atom, Cell, Coupling, Group, cost, filters, infer};
 use crate::budget::{Curve, Measure, Terms, allocate};
-use crate::importance::gram::{Matrix, Rows, gram};
 use crate::cut::Cut;
+use crate::importance::gram::{Matrix, Rows, gram};
+
 use crate::importance::reconstruction::{Path, Readout, along, path};
 use crate::importance::{Criterion, Quotas, Ranking};
 use crate::ir::{Model, ValueId};
@@ -100,9 +101,7 @@ pub(super) fn by_weights(model: &Model, coupling: &Coupling, groups: &[Group]) -
             for i in 0..own.len() {
                 for j in 0..own.len() {
                     moments.row_mut(i)[j] = match (at[i], at[j]) {
-                        (Some(a), Some(b)) if a.0 == b.0 => {
-                            grams[a.0].as_ref().map_or(0.0, |(_, m)| m.row(a.1)[b.1])
-                        }
+                        (Some(a), Some(b)) if a.0 == b.0 => grams[a.0].as_ref().map_or(0.0, |(_, m)| m.row(a.1)[b.1]),
                         _ if i == j => usual,
                         _ => 0.0,
                     };

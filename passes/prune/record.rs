@@ -51,7 +51,7 @@ fn reaches(model: &Model, coupling: &Coupling, groups: &[Group], choices: &[Choi
 
 fn options_json(o: &PruneOptions) -> serde_json::Value {
     let layers: Vec<String> = o.layers.iter().map(|(g, r)| format!("{g}={r}")).collect();
-    serde_json::json!({
+    let mut json = serde_json::json!({
         "ratio": o.ratio,
         "layer": layers,
         "exclude": o.exclude,
@@ -65,7 +65,13 @@ fn options_json(o: &PruneOptions) -> serde_json::Value {
         "min-channels": o.min_channels,
         "dense": o.dense.name(),
         "seed": o.importance.seed,
-    })
+    });
+    // A budget takes the place of the ratio.
+    if let (Some(target), Some(fields)) = (o.target, json.as_object_mut()) {
+        fields.remove("ratio");
+        fields.insert("target".to_owned(), target.to_string().into());
+    }
+    json
 }
 
 fn group_plan(model: &Model, coupling: &Coupling, group: &Group, choice: &Choice) -> GroupPlan {

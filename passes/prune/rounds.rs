@@ -17,7 +17,7 @@ use crate::run::Batches;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Multiply-accumulates that may be spent on all rounds.
-const MOST_MACS: f64 = 2.5e11;
+const MOST_MACS: f64 = 5e10;
 const MOST_ROUNDS: usize = 4;
 /// Rows of data that the models between rounds are fitted on.
 const ROWS: usize = 256;

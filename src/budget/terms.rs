@@ -135,7 +135,8 @@ fn widths(model: &Model, coupling: &Coupling, n: NodeId) -> Vec<Vec<Atom>> {
         out.extend(world.fields[y.index()].iter().map(classes));
     }
     // What is summed over: the data's channels, but not the number of groups, which the output counts.
-    let Some(x) = c.operands.iter().find(|o| model.node(n).input(o.input).is_some_and(|v| !coupling.constant[v.index()]))
+    let Some(x) =
+        c.operands.iter().find(|o| model.node(n).input(o.input).is_some_and(|v| !coupling.constant[v.index()]))
     else {
         return out;
     };

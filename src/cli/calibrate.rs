@@ -37,16 +37,19 @@ pub struct Calibrating {
     #[arg(long, value_name = "FILE.npz|DIR|noise|none", default_value = "none")]
     pub calibrate: Calibrate,
     /// Inputs that are used of these, evenly taken
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: u32,
 }
 
 impl Calibrating {
     /// The inputs, as the model reads them; `None` where there are none.
     pub fn batches(&self, loaded: &Loaded) -> Result<Option<Batches>, Failure> {
-        let Calibrate::Path(path) = &self.calibrate else { return Ok(None) };
-        let arrays = read(path)?;
-        let batches = Batches::of(&loaded.model, &arrays, self.samples as usize, &path.display().to_string());
+        let most = self.samples as usize;
+        let batches = match &self.calibrate {
+            Calibrate::None => return Ok(None),
+            Calibrate::Noise => Batches::noise(&loaded.model, &loaded.sizes, most, 0),
+            Calibrate::Path(path) => Batches::of(&loaded.model, &read(path)?, most, &path.display().to_string()),
+        };
         batches.map(Some).map_err(|e| Failure::failed(e.to_string()).of(&loaded.name))
     }
 }
@@ -81,9 +84,17 @@ fn read(path: &Path) -> Result<Vec<(String, Tensor)>, Failure> {
     if parts.is_empty() {
         return Err(failed(format!("{}: there are no .npz or .npy files in this folder", path.display())));
     }
-    parts.into_iter().map(|(name, all)| Ok((name.clone(), joined(&all).ok_or_else(|| {
-        failed(format!("{}: the arrays '{name}' of its files differ in shape or type", path.display()))
-    })?))).collect()
+    parts
+        .into_iter()
+        .map(|(name, all)| {
+            Ok((
+                name.clone(),
+                joined(&all).ok_or_else(|| {
+                    failed(format!("{}: the arrays '{name}' of its files differ in shape or type", path.display()))
+                })?,
+            ))
+        })
+        .collect()
 }
 
 /// Tensors end to end along their first axis.

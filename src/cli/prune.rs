@@ -1,6 +1,6 @@
 //! `secateur prune`: the default pipeline.
 
-use super::calibrate::Calibrating;
+use super::calibrate::{Calibrate, Calibrating};
 use super::console::Console;
 use super::failure::Failure;
 use super::near::did_you_mean;
@@ -71,9 +71,10 @@ struct Choice {
     /// Leave the layers whose name matches a glob as they are, and all that is coupled with them
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// What makes a filter dispensable
-    #[arg(long, default_value_t, value_parser = names(Criterion::ALL, Criterion::name))]
-    by: Criterion,
+    /// What makes a filter dispensable; by default reconstruction where there is calibration data, communality for a
+    /// budget without data, else degree, the published criterion
+    #[arg(long, value_parser = names(Criterion::ALL, Criterion::name))]
+    by: Option<Criterion>,
     /// What stands for a filter when two are compared
     #[arg(long, default_value_t, value_parser = names(Representation::ALL, Representation::name))]
     representation: Representation,
@@ -107,7 +108,7 @@ struct Choice {
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let Args { input, common, choice, judging, calibrating, lossless, report } = args;
     let seed = choice.seed;
-    let options = choice.options();
+    let options = choice.options(calibrating.calibrate != Calibrate::None);
     Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
     let loaded = load(&input, &common.input_shape, console)?;
     check_globs(&options, &loaded).map_err(|f| f.of(&loaded.name))?;
@@ -120,14 +121,20 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
 }
 
 impl Choice {
-    fn options(self) -> PruneOptions {
+    fn options(self, data: bool) -> PruneOptions {
         PruneOptions {
             ratio: self.ratio,
             target: self.target,
             layers: self.layer,
             exclude: self.exclude,
             importance: importance::Options {
-                criterion: self.by,
+                criterion: self.by.unwrap_or(if data {
+                    Criterion::Reconstruction
+                } else if self.target.is_some() {
+                    Criterion::Communality
+                } else {
+                    Criterion::Degree
+                }),
                 representation: self.representation,
                 similarity: self.similarity,
                 reading: self.reading,

@@ -217,11 +217,9 @@ impl<'a> Graph<'a> {
                 order::subtracting(scores, quotas, ties, |gone, other| -sign * distances.row(gone)[other])
             }
             // Without neighbours there is nothing to update.
-            Criterion::L1
-            | Criterion::L2
-            | Criterion::Random
-            | Criterion::Communality
-            | Criterion::Reconstruction => order::one_shot(scores, quotas, ties),
+            Criterion::L1 | Criterion::L2 | Criterion::Random | Criterion::Communality | Criterion::Reconstruction => {
+                order::one_shot(scores, quotas, ties)
+            }
             Criterion::Betweenness | Criterion::Closeness | Criterion::Eigenvector => {
                 let mut weights = self.similarity(Similarity::Absolute);
                 order::recomputing(scores, quotas, ties, |gone| {

@@ -22,9 +22,8 @@ impl Model {
         outputs: &[(Option<DataType>, Vec<usize>)],
     ) -> ModelProto {
         let node = self.export_node(id);
-        let port = |(name, (dtype, shape)): (&String, &(Option<DataType>, Vec<usize>))| {
-            declared(name.clone(), *dtype, shape)
-        };
+        let port =
+            |(name, (dtype, shape)): (&String, &(Option<DataType>, Vec<usize>))| declared(name.clone(), *dtype, shape);
         let mut stored: Vec<(&String, &Tensor)> =
             node.input.iter().zip(inputs).filter_map(|(name, t)| Some((name, t.as_ref()?))).collect();
         // A value may be read twice, a constant stands once.
@@ -55,9 +54,10 @@ impl Model {
             nodes.iter().flat_map(|&n| self.node(n).outputs().iter().flatten().copied()).collect();
         let reads: BTreeSet<ValueId> = nodes.iter().flat_map(|&n| self.reads_of(n)).collect();
         let name = |v: ValueId| self.value(v).name.clone();
-        let constants = reads.iter().filter(|v| !given.contains(v) && !own.contains(v)).filter_map(|&v| {
-            self.constant(v).map(|t| TensorProto { name: Some(name(v)), ..t.clone() })
-        });
+        let constants = reads
+            .iter()
+            .filter(|v| !given.contains(v) && !own.contains(v))
+            .filter_map(|&v| self.constant(v).map(|t| TensorProto { name: Some(name(v)), ..t.clone() }));
         let fed = |(v, dtype, shape): &(ValueId, DataType, Vec<usize>)| declared(name(*v), Some(*dtype), shape);
         let untyped = |&v: &ValueId| ValueInfoProto { name: Some(name(v)), ..Default::default() };
         let graph = GraphProto {

@@ -242,7 +242,12 @@ pub(super) fn conv_transpose(call: &Call) -> Result<Effect, Refusal> {
         also: per_filter(call, PLAIN, y[1], 1)?,
         fold: group_fold(g, c),
         groups: own_channels(g, c, o, 'o'),
-        windows: transposed_windows(&strides, &dilations, &pads, auto == "NOTSET" && call.node.ints("output_shape").is_none()),
+        windows: transposed_windows(
+            &strides,
+            &dilations,
+            &pads,
+            auto == "NOTSET" && call.node.ints("output_shape").is_none(),
+        ),
         macs: product(x).saturating_mul(product(&w[1..])),
         kind: Kind::Conv,
     };

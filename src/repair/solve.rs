@@ -182,9 +182,8 @@ impl Fit {
         let one = |o: usize| -> ([f64; 2], f64, f64) {
             let mean = |values: &[f64]| if centred { values.iter().sum::<f64>() / n as f64 } else { 0.0 };
             let target: Vec<f64> = variable(columns + o).iter().map(|&t| f64::from(t)).collect();
-            let spread = |values: &[f64], about: f64| {
-                values.iter().map(|v| (v - about).powi(2)).sum::<f64>() / n as f64
-            };
+            let spread =
+                |values: &[f64], about: f64| values.iter().map(|v| (v - about).powi(2)).sum::<f64>() / n as f64;
             let rest = |w: &[f64]| -> Vec<f64> {
                 let mut rest = target.clone();
                 for (c, &w) in w.iter().enumerate().filter(|w| *w.1 != 0.0) {

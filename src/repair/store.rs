@@ -78,14 +78,7 @@ pub fn shift_constants(model: &mut Model, shapes: &Shapes, home: Home, shift: &[
 }
 
 /// Makes a node read these numbers at an input, in the way in which the constant there is stored.
-fn put(
-    model: &mut Model,
-    shapes: &Shapes,
-    node: NodeId,
-    input: usize,
-    shape: &[usize],
-    values: &[f64],
-) -> Option<()> {
+fn put(model: &mut Model, shapes: &Shapes, node: NodeId, input: usize, shape: &[usize], values: &[f64]) -> Option<()> {
     let value = model.node(node).input(input)?;
     if let Some(quantised) = Quantised::of(model, shapes, value, shape) {
         let stored = quantised.round(values)?;

@@ -4,7 +4,7 @@
 //! their order. Refuses: arrays that fit no input, inputs without an array, arrays of different lengths.
 
 use crate::analysis::{Sizes, fed_inputs};
-use crate::ir::{Model, ValueId};
+use crate::ir::Model;
 use crate::onnx::proto::{TypeProto, tensor_shape_proto::dimension::Value, type_proto};
 use crate::onnx::tensor::{DataType, Tensor};
 use std::collections::BTreeMap;
@@ -35,23 +35,22 @@ pub enum Misfit {
 }
 
 /// A tensor input as declared: its extents where they are numbers.
-struct Declared<'a> {
-    name: &'a str,
+struct Declared {
     dtype: DataType,
     dims: Vec<Option<usize>>,
 }
 
-fn declared<'a>(model: &'a Model, v: ValueId, ty: Option<&TypeProto>) -> Option<Declared<'a>> {
+fn declared(ty: Option<&TypeProto>) -> Option<Declared> {
     let Some(type_proto::Value::TensorType(t)) = &ty?.value else { return None };
     let extent = |value: &Option<Value>| match value {
         Some(Value::DimValue(v)) => usize::try_from(*v).ok(),
         _ => None,
     };
     let dims = t.shape.as_ref()?.dim.iter().map(|d| extent(&d.value)).collect();
-    Some(Declared { name: model.value(v).name(), dtype: DataType::try_from(t.elem_type()).ok()?, dims })
+    Some(Declared { dtype: DataType::try_from(t.elem_type()).ok()?, dims })
 }
 
-impl Declared<'_> {
+impl Declared {
     fn describe(&self) -> String {
         let extent = |d: &Option<usize>| d.map_or_else(|| "any".to_owned(), |d| d.to_string());
         format!("{:?} of [{}]", self.dtype, self.dims.iter().map(extent).collect::<Vec<_>>().join(", "))
@@ -60,9 +59,7 @@ impl Declared<'_> {
     /// Whether a tensor is rows of this input, the number of rows apart.
     fn rows_fit(&self, t: &Tensor) -> bool {
         let fits = |(want, &have): (&Option<usize>, &usize)| want.is_none_or(|want| want == have);
-        self.dims.len() == t.shape().len()
-            && !self.dims.is_empty()
-            && self.dims.iter().zip(t.shape()).skip(1).all(fits)
+        self.dims.len() == t.shape().len() && !self.dims.is_empty() && self.dims.iter().zip(t.shape()).skip(1).all(fits)
     }
 
     /// Whether a tensor is this input as it is, for every batch.
@@ -81,7 +78,7 @@ impl Batches {
         let fed = fed_inputs(model);
         for &(v, ty) in &fed {
             let name = model.value(v).name();
-            let input = declared(model, v, ty).ok_or_else(|| {
+            let input = declared(ty).ok_or_else(|| {
                 Misfit::Rows(format!("input '{name}' of the model is not a tensor of known rank"), origin.clone())
             })?;
             let alone = || {
@@ -131,6 +128,19 @@ impl Batches {
         let batches = batches
             .ok_or_else(|| Misfit::Rows("an array holds no numbers of the model's type".into(), origin.clone()))?;
         Ok(Self { batches, samples, origin })
+    }
+
+    /// Made-up inputs: normally distributed numbers, under the sizes given and 64 for what is left open.
+    pub fn noise(model: &Model, sizes: &BTreeMap<String, usize>, most: usize, seed: u64) -> Result<Self, Misfit> {
+        let origin = "noise".to_owned();
+        let batch = most.min(BATCH);
+        let sizes = Sizes { fixed: sizes.clone(), batch, other: 64 };
+        let shapes = crate::verify::input_shapes(model, &sizes)
+            .ok_or_else(|| Misfit::Rows("the shapes of the model's inputs are not known".into(), origin.clone()))?;
+        let rows = shapes.first().and_then(|(_, _, s)| s.first()).copied().unwrap_or(1).max(1);
+        let count = (most / rows).max(1);
+        let batches = (0..count).map(|b| super::random_inputs(&shapes, seed.wrapping_add(b as u64))).collect();
+        Ok(Self { batches, samples: count * rows, origin })
     }
 
     /// The sizes of the model's symbolic dimensions in these batches.
