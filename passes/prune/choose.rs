@@ -86,7 +86,7 @@ pub(super) fn choose(
     let ids = ids(model, groups);
     let one = |i: usize, scratch: &mut Vec<Vec<f32>>| {
         let guided = guide.and_then(|g| g.groups.get(i));
-        (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, guided, cutting, scratch))
+        (i, choose_one(model, coupling, &groups[i], ids[i].clone(), asked, (guided, cutting), scratch))
     };
     // Side by side, large weights would all lie in memory at once. The largest first, so that the others reuse its.
     let weights: Vec<usize> = groups.iter().map(|g| weights_of(model, coupling, g)).collect();
@@ -131,8 +131,7 @@ fn choose_one(
     group: &Group,
     id: String,
     asked: &Asked,
-    guided: Option<&Guided>,
-    cutting: bool,
+    (guided, cutting): (Option<&Guided>, bool),
     scratch: &mut Vec<Vec<f32>>,
 ) -> Choice {
     let Asked { options, globs, source, .. } = *asked;

@@ -335,7 +335,9 @@ impl Probing {
             });
         }
         let mut disturbed = model.clone();
-        if !(error > 0.0) || super::store::store_weights(&mut disturbed, shapes, linear, &weights).is_none() {
+        if error.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater)
+            || super::store::store_weights(&mut disturbed, shapes, linear, &weights).is_none()
+        {
             return Ok(None);
         }
         if let Some(home) = super::store::home(model, shapes, &model.uses(), linear) {

@@ -197,10 +197,9 @@ impl Fit {
             ([spread(&rests[0], means[0]), spread(&rests[1], means[1])], spread(&target, about), means[1])
         };
         let all: Vec<([f64; 2], f64, f64)> = (0..outs).into_par_iter().map(one).collect();
-        let sum = |f: &dyn Fn(&([f64; 2], f64, f64)) -> f64| all.iter().map(f).sum::<f64>();
         Self {
-            error: [sum(&|a| a.0[0]), sum(&|a| a.0[1])],
-            variance: sum(&|a| a.1),
+            error: [0, 1].map(|i| all.iter().map(|a| a.0[i]).sum()),
+            variance: all.iter().map(|a| a.1).sum(),
             constants: all.iter().map(|a| a.2).collect(),
         }
     }
