@@ -7,8 +7,8 @@
 //! Refuses: models that the interpreter cannot run ([`CannotRun`], with the node).
 //! How: the original and the cut model are run side by side on calibration data ([`Stepwise`]), from contraction to
 //! contraction. At each the cut model's own inputs, as repaired so far, are regressed on the original's output, and on
-//! what the sum that it ends in has lost elsewhere ([`target`]): ridge regression with a constant, in closed form
-//! ([`solve`]).
+//! what the sum that it ends in has lost elsewhere (`target`): ridge regression with a constant, in closed form
+//! (`solve`).
 
 mod linear;
 pub mod response;
