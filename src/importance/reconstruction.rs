@@ -98,15 +98,17 @@ pub struct Path {
     pub alone: Vec<f64>,
 }
 
-/// Removes one class after the other, always the one that costs its readers least, until none is left.
-pub fn path(readouts: &mut [Readout], classes: usize) -> Path {
+/// Removes one class after the other, always the one that costs its readers least, until none is left. With `dearest`
+/// it is always the one that costs most: the control.
+pub fn path(readouts: &mut [Readout], classes: usize, dearest: bool) -> Path {
+    let sign = if dearest { 1.0 } else { -1.0 };
     let marginal = |readouts: &[Readout], c: usize| -> f64 { readouts.iter().map(|r| r.marginal(c)).sum() };
     let mut costs: Vec<f64> = (0..classes).map(|c| marginal(readouts, c)).collect();
     let mut path = Path { alone: costs.clone(), ..Path::default() };
     let mut open = vec![true; classes];
     let ties = Ties { unit: 0.0 };
     for _ in 0..classes {
-        let scores: Vec<f64> = costs.iter().map(|c| -c).collect();
+        let scores: Vec<f64> = costs.iter().map(|c| sign * c).collect();
         let Some(next) = ties.first(&scores, &open) else { break };
         path.order.push(next as u32);
         path.costs.push(costs[next]);
@@ -145,10 +147,18 @@ mod tests {
         let h = matrix(&[&[1.0, 1.0, 0.0], &[1.0, 1.0, 0.0], &[0.0, 0.0, 1.0]]);
         let columns = vec![vec![0], vec![1], vec![2]];
         let mut readouts = [Readout::new(&h, &[1.0, 1.0, 1.5], columns, 1e-9, 1.0).unwrap()];
-        let path = path(&mut readouts, 3);
+        let path = path(&mut readouts, 3, false);
         assert_eq!(path.order, [0, 2, 1]);
         assert!(path.costs[0] < 1e-6, "{path:?}");
         assert!((path.costs[1] - 2.25).abs() < 1e-6 && (path.costs[2] - 4.0).abs() < 1e-6, "{path:?}");
+    }
+
+    #[test]
+    fn the_control_takes_what_costs_most() {
+        let h = matrix(&[&[1.0, 0.0, 0.0], &[0.0, 1.0, 0.0], &[0.0, 0.0, 1.0]]);
+        let readouts = || [Readout::new(&h, &[1.0, 3.0, 2.0], vec![vec![0], vec![1], vec![2]], 1e-9, 1.0).unwrap()];
+        assert_eq!(path(&mut readouts(), 3, false).order, [0, 2, 1]);
+        assert_eq!(path(&mut readouts(), 3, true).order, [1, 2, 0]);
     }
 
     #[test]
@@ -157,7 +167,7 @@ mod tests {
         let h = matrix(&[&[2.0, 0.5, 0.3], &[0.5, 1.0, 0.2], &[0.3, 0.2, 1.5]]);
         let w = [0.7, -0.4, 0.9];
         let mut readouts = [Readout::new(&h, &w, vec![vec![0, 1], vec![2]], 0.0, 2.0).unwrap()];
-        let path = path(&mut readouts, 2);
+        let path = path(&mut readouts, 2, false);
         // With column 2 alone: y = w x, error = E y^2 - (E y x2)^2 / E x2^2.
         let product = |i: usize| (0..3).map(|j| h.row(i)[j] * w[j]).sum::<f64>();
         let total: f64 = (0..3).map(|i| w[i] * product(i)).sum();

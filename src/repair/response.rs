@@ -321,7 +321,7 @@ impl Probing {
                 continue;
             };
             let mut readouts = [readout];
-            let whole = path(&mut [part.readout(&classes, 1.0, RIDGE).expect("as before")], classes.len());
+            let whole = path(&mut [part.readout(&classes, 1.0, RIDGE).expect("as before")], classes.len(), false);
             let count = ((classes.len() as f64 * PROBE_SHARE).ceil() as usize).clamp(1, classes.len());
             for (&class, cost) in whole.order.iter().zip(&whole.costs).take(count) {
                 readouts[0].remove(class as usize);
