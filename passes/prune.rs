@@ -42,6 +42,7 @@ use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
 use crate::repair::response::Response;
+use crate::run::Batches;
 pub use arguments::make;
 use choose::Choice;
 pub(super) use choose::ids;
@@ -129,10 +130,10 @@ impl Pass for Prune {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
         let globs = Globs::new(&opened, &self.options)?;
-        let response = self.response(&opened, &worlds, context)?;
+        let (batches, response) = self.response(&opened, &worlds, context)?.unzip();
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
-        let rounds = context.calibration.as_deref().map(|batches| rounds::Rounds {
+        let rounds = batches.as_deref().map(|batches| rounds::Rounds {
             options: &self.options,
             context,
             globs: &globs,
@@ -185,23 +186,25 @@ impl Pass for Prune {
 }
 
 impl Prune {
-    /// What the layers compute on calibration data, where the choice goes by it.
-    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, PassError> {
+    /// Inputs, and what the layers compute on them, where the choice goes by that.
+    fn response(
+        &self,
+        model: &Model,
+        worlds: &[Shapes],
+        context: &Context,
+    ) -> Result<Option<(Arc<Batches>, Response)>, PassError> {
         let by = self.options.importance.criterion;
         let wanted = by == Criterion::Reconstruction || (self.options.target.is_some() && by != Criterion::Communality);
-        let Some(batches) = context.calibration.as_ref().filter(|_| wanted) else {
-            return match by {
-                Criterion::Reconstruction => {
-                    let text = "'reconstruction' goes by what layers compute on data, and there is none: give \
-                                calibration data, or choose by communality";
-                    Err(refuse(text.to_owned()))
-                }
-                _ => Ok(None),
-            };
-        };
+        if !wanted {
+            return Ok(None);
+        }
         let coupling = Coupling::new(model, worlds.to_vec(), &Vec::new());
-        match Response::of(model, &coupling, batches, self.options.importance.seed) {
-            Ok(response) => Ok(Some(response)),
+        let found = context.inputs(model).and_then(|batches| {
+            let response = Response::of(model, &coupling, &batches, self.options.importance.seed)?;
+            Ok((batches, response))
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
             Err(cannot) if by == Criterion::Reconstruction => Err(refuse(format!(
                 "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
             ))),

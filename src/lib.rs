@@ -40,4 +40,5 @@ pub mod plan;
 pub mod repair;
 pub mod report;
 pub mod run;
+pub mod synthetic;
 pub mod verify;

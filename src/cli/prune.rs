@@ -1,6 +1,6 @@
 //! `secateur prune`: the default pipeline.
 
-use super::calibrate::{Calibrate, Calibrating};
+use super::calibrate::{Calibrate, Calibrating, Repairing};
 use super::console::Console;
 use super::failure::Failure;
 use super::near::did_you_mean;
@@ -27,6 +27,8 @@ pub struct Args {
     judging: Judging,
     #[command(flatten)]
     calibrating: Calibrating,
+    #[command(flatten)]
+    repairing: Repairing,
     /// Remove only what does not change the outputs: channels that are constant, duplicate or unread
     #[arg(long, conflicts_with_all = CHOOSING)]
     lossless: bool,
@@ -71,8 +73,8 @@ struct Choice {
     /// Leave the layers whose name matches a glob as they are, and all that is coupled with them
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// What makes a filter dispensable; by default reconstruction where there is calibration data, communality for a
-    /// budget without data, else degree, the published criterion
+    /// What makes a filter dispensable; by default reconstruction for a budget or where there is calibration data, else
+    /// degree, the published criterion
     #[arg(long, value_parser = names(Criterion::ALL, Criterion::name))]
     by: Option<Criterion>,
     /// What stands for a filter when two are compared
@@ -106,7 +108,7 @@ struct Choice {
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { input, common, choice, judging, calibrating, lossless, report } = args;
+    let Args { input, common, choice, judging, calibrating, repairing, lossless, report } = args;
     let seed = choice.seed;
     let options = choice.options(calibrating.calibrate != Calibrate::None);
     Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
@@ -114,7 +116,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     check_globs(&options, &loaded).map_err(|f| f.of(&loaded.name))?;
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let cutter: Box<dyn Pass + Send> = if lossless { Box::new(PruneLossless) } else { Box::new(Prune { options }) };
-    let make = || Pipeline::standard(cutter);
+    let make = || Pipeline::standard(cutter, !repairing.no_repair);
     let calibration = calibrating.batches(&loaded)?;
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
     finish(done, &loaded, &common, judging, report.as_deref(), console)
@@ -128,12 +130,9 @@ impl Choice {
             layers: self.layer,
             exclude: self.exclude,
             importance: importance::Options {
-                criterion: self.by.unwrap_or(if data {
-                    Criterion::Reconstruction
-                } else if self.target.is_some() {
-                    Criterion::Communality
-                } else {
-                    Criterion::Degree
+                criterion: self.by.unwrap_or(match data || self.target.is_some() {
+                    true => Criterion::Reconstruction,
+                    false => Criterion::Degree,
                 }),
                 representation: self.representation,
                 similarity: self.similarity,
