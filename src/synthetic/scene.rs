@@ -194,6 +194,10 @@ mod tests {
         for shape in [&[][..], &[3], &[200], &[1, 500], &[2, 6, 7, 8], &[49, 10, 1], &[5, 5, 5, 5, 5]] {
             let scene = one(shape);
             assert_eq!(scene.len(), shape.iter().product::<usize>());
+            assert!(scene.iter().all(|v| v.is_finite()));
+            if scene.len() < 100 {
+                continue;
+            }
             let square = scene.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / scene.len() as f64;
             assert!((0.01..20.0).contains(&square), "{shape:?}: {square}");
         }
