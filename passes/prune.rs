@@ -29,6 +29,7 @@
 
 mod arguments;
 mod choose;
+mod communality;
 mod guide;
 mod record;
 mod rounds;

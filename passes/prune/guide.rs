@@ -1,23 +1,17 @@
 //! Orders of removal by what readers lose, and how far along each order a budget goes.
 
 use super::choose::{self, Asked};
-use super::{PruneOptions, refuse};
-use crate::analysis::{Atom, Cell, Coupling, Group, cost, filters, infer};
+use super::{PruneOptions, communality, refuse};
+use crate::analysis::{Atom, Cell, Coupling, Group, cost, infer};
 use crate::budget::{Curve, Measure, Terms, allocate};
 use crate::cut::Cut;
-use crate::importance::gram::{Matrix, Rows, gram};
-
 use crate::importance::reconstruction::{Path, Readout, along, path};
 use crate::importance::{Criterion, Quotas, Ranking};
-use crate::ir::{Model, ValueId};
+use crate::ir::Model;
 use crate::passes::PassError;
-use crate::repair::Linear;
-use crate::repair::response::{Part, RIDGE, Reader, Response, channel_columns, column_classes, transposed};
+use crate::repair::response::{RIDGE, Response};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-
-/// For products of weights, which are all that there is of each filter.
-const WEIGHTS_RIDGE: f64 = 1e-2;
 
 /// How much of a model is to be left.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,95 +69,6 @@ impl Guided {
     }
 }
 
-/// Readers with the filters' own products in place of moments of data: what filters have in common they are taken to
-/// compute in common, and every reader's relative error to be worth the same.
-pub(super) fn by_weights(model: &Model, coupling: &Coupling, groups: &[Group]) -> Response {
-    let Some(world) = coupling.worlds.first() else { return Response::default() };
-    let grams: Vec<Option<(BTreeMap<Atom, usize>, Matrix)>> =
-        groups.par_iter().map(|g| common(model, coupling, g)).collect();
-    let mut of_class: BTreeMap<Atom, (usize, usize)> = BTreeMap::new();
-    for (g, (classes, _)) in grams.iter().enumerate().filter_map(|(g, x)| Some((g, x.as_ref()?))) {
-        of_class.extend(classes.iter().map(|(&class, &i)| (class, (g, i))));
-    }
-    let constant = |v: ValueId| coupling.constant[v.index()];
-    let reader = |&n: &crate::ir::NodeId| -> Option<Reader> {
-        let linear = Linear::of(model, &world.shapes, &constant, n).ok()?;
-        let classes = column_classes(model, coupling, &linear)?;
-        let weights = linear.weights(model, &world.shapes)?;
-        let size = linear.outs * linear.columns();
-        let part = |g: usize| {
-            let all = &classes[g * linear.channels..(g + 1) * linear.channels];
-            let channels = channel_columns(&linear, all);
-            let own: Vec<Atom> = channels.iter().map(|c| all[c[0] / linear.taps]).collect();
-            let mut moments = Matrix::filled(channels.len(), 0.0);
-            let at: Vec<Option<&(usize, usize)>> = own.iter().map(|c| of_class.get(c)).collect();
-            let usual = 1.0;
-            for i in 0..own.len() {
-                for j in 0..own.len() {
-                    moments.row_mut(i)[j] = match (at[i], at[j]) {
-                        (Some(a), Some(b)) if a.0 == b.0 => grams[a.0].as_ref().map_or(0.0, |(_, m)| m.row(a.1)[b.1]),
-                        _ if i == j => usual,
-                        _ => 0.0,
-                    };
-                }
-            }
-            let weights = transposed(&weights[g * size..(g + 1) * size], linear.columns(), &channels);
-            Part { mean: vec![0.0; channels.len()], moments, weights, classes: own, channels }
-        };
-        let parts: Vec<Part> = (0..linear.groups).map(part).collect();
-        let variance: f64 = parts.iter().map(Part::variance).sum();
-        Some(Reader { node: n, parts, worth: if variance > 0.0 { 1.0 / variance } else { 0.0 } })
-    };
-    Response { readers: model.graph(model.main()).nodes().iter().filter_map(reader).collect(), samples: 0 }
-}
-
-/// Inner products of the filters of a group's classes, relative to their mean square.
-fn common(model: &Model, coupling: &Coupling, group: &Group) -> Option<(BTreeMap<Atom, usize>, Matrix)> {
-    let n = group.classes.len();
-    let mut sum = Matrix::filled(n, 0.0);
-    for (m, member) in group.members.iter().enumerate() {
-        let Some(source) = member.source else { continue };
-        let (tensor, count, channels, taps) = filters(model, coupling, &coupling.sources[source])?;
-        let data = tensor.to_f32()?;
-        let width = channels * taps;
-        let products = gram(&Stacked { data: &data, width, count });
-        for (i, a) in group.classes.iter().enumerate() {
-            for (j, b) in group.classes.iter().enumerate() {
-                let pairs = a.filters[m].iter().zip(&b.filters[m]);
-                let product: f64 = pairs.map(|(&f, &g)| products.row(f as usize)[g as usize]).sum();
-                sum.row_mut(i)[j] += product;
-            }
-        }
-    }
-    let mean = (0..n).map(|i| sum.row(i)[i]).sum::<f64>() / n.max(1) as f64;
-    if !(mean > 0.0 && mean.is_finite()) {
-        return None;
-    }
-    sum.entries_mut().iter_mut().for_each(|x| *x /= mean);
-    Some((group.classes.iter().enumerate().map(|(i, c)| (c.root, i)).collect(), sum))
-}
-
-struct Stacked<'a> {
-    data: &'a [f32],
-    width: usize,
-    count: usize,
-}
-
-impl Rows for Stacked<'_> {
-    fn rows(&self) -> usize {
-        self.count
-    }
-
-    fn columns(&self) -> usize {
-        self.width
-    }
-
-    fn read(&self, row: usize, from: usize, out: &mut [f64]) {
-        let at = row * self.width + from;
-        out.iter_mut().zip(&self.data[at..]).for_each(|(o, &v)| *o = f64::from(v));
-    }
-}
-
 /// What the choice goes by.
 pub(super) struct By<'a> {
     pub model: &'a Model,
@@ -178,10 +83,7 @@ impl By<'_> {
     /// budget by a factor.
     pub fn guide(&self, asked: &Asked, limit: Option<f64>) -> Result<Guide, PassError> {
         let Self { model, coupling, groups, .. } = *self;
-        let by_weights = self.response.is_none().then(|| by_weights(model, coupling, groups));
-        let ridge = if self.response.is_some() { RIDGE } else { WEIGHTS_RIDGE };
-        let response = self.response.or(by_weights.as_ref()).expect("one of the two");
-        let paths = self.paths(response, ridge, asked);
+        let paths = self.paths(asked);
         let Some(target) = asked.options.target else {
             return Ok(Guide { groups: paths.into_iter().map(|path| Guided { path, count: None }).collect() });
         };
@@ -201,26 +103,31 @@ impl By<'_> {
     }
 
     /// The order of each group, and what its readers lose along it.
-    fn paths(&self, response: &Response, ridge: f64, asked: &Asked) -> Vec<Path> {
-        let own_order = asked.options.importance.criterion.is_by_readers();
-        let one = |group: &Group| {
+    fn paths(&self, asked: &Asked) -> Vec<Path> {
+        let importance = &asked.options.importance;
+        let of_response = |response: &Response, group: &Group| -> Vec<Readout> {
             let classes: BTreeMap<Atom, usize> = group.classes.iter().enumerate().map(|(i, c)| (c.root, i)).collect();
-            let mut readouts: Vec<Readout> = response
-                .readers
-                .iter()
-                .flat_map(|r| r.parts.iter().filter_map(|p| p.readout(&classes, r.worth, ridge)))
-                .collect();
-            if own_order {
-                let dearest = asked.options.importance.keep_central;
-                return path(&mut readouts, classes.len(), classes.len(), dearest);
+            let parts = response.readers.iter().flat_map(|r| r.parts.iter().map(|p| (p, r.worth)));
+            parts.filter_map(|(p, worth)| p.readout(&classes, worth, RIDGE)).collect()
+        };
+        let along_order = |group: &Group, mut readouts: Vec<Readout>| -> Path {
+            let classes = group.classes.len();
+            if importance.criterion.is_by_readers() {
+                return path(&mut readouts, classes, classes, importance.keep_central);
             }
-            let all = Quotas::of(&vec![true; classes.len()], classes.len());
+            let all = Quotas::of(&vec![true; classes], classes);
             match choose::rank(self.model, self.coupling, group, all, asked) {
                 Some(ranking) => along(&mut readouts, &ranking.order, ranking.scores),
                 None => Path::default(),
             }
         };
-        self.groups.par_iter().map(one).collect()
+        match self.response {
+            Some(response) => self.groups.par_iter().map(|g| along_order(g, of_response(response, g))).collect(),
+            None => {
+                let readouts = communality::readouts(self.model, self.coupling, self.groups);
+                self.groups.par_iter().zip(readouts).map(|(g, r)| along_order(g, r.into_iter().collect())).collect()
+            }
+        }
     }
 }
 

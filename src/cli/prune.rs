@@ -74,7 +74,7 @@ struct Choice {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// What makes a filter dispensable; by default reconstruction for a budget or where there is calibration data, else
-    /// degree, the published criterion
+    /// communality; degree is the published criterion
     #[arg(long, value_parser = names(Criterion::ALL, Criterion::name))]
     by: Option<Criterion>,
     /// What stands for a filter when two are compared
@@ -132,7 +132,7 @@ impl Choice {
             importance: importance::Options {
                 criterion: self.by.unwrap_or(match data || self.target.is_some() {
                     true => Criterion::Reconstruction,
-                    false => Criterion::Degree,
+                    false => Criterion::Communality,
                 }),
                 representation: self.representation,
                 similarity: self.similarity,

@@ -16,6 +16,7 @@
 pub mod baseline;
 pub mod centrality;
 pub mod gram;
+mod inverse;
 mod options;
 mod order;
 mod rank_one;
@@ -26,6 +27,7 @@ pub mod similarity;
 pub use options::{Criterion, Options, ParseNameError, Reading, Representation, Similarity};
 
 use gram::Matrix;
+pub use inverse::inverse;
 pub use order::Quotas;
 use order::Ties;
 use representation::Representatives;

@@ -11,16 +11,22 @@
 //! Refuses: moments that are not finite or not positive after the ridge ([`Readout::new`] gives `None`).
 
 use super::gram::{Matrix, Rows, gram};
+use super::inverse::inverse;
 use super::order::Ties;
 use nalgebra::DMatrix;
 
 /// One reader of a group's channels.
 pub struct Readout {
-    /// Inverse of the second moments of its columns.
+    /// Inverse of the second moments of its columns, before the updates that are due.
     inverse: DMatrix<f64>,
     /// Products of the columns' weights, summed over the outputs: all that costs depend on, however many outputs
-    /// there are.
+    /// there are. Before the updates that are due, too.
     products: DMatrix<f64>,
+    /// Removals that the matrices do not know of yet: many at a time make one product of matrices.
+    due: Vec<Update>,
+    /// The diagonals of both as they are now.
+    inverse_diagonal: Vec<f64>,
+    products_diagonal: Vec<f64>,
     /// For each class of the group the columns that belong to it.
     columns: Vec<Vec<usize>>,
     /// What a unit of its squared error is worth.
@@ -28,53 +34,104 @@ pub struct Readout {
     gone: Vec<bool>,
 }
 
+/// What the removal of a column does: `inverse -= scaled row^T`, `products -= scaled rest^T + rest scaled^T`.
+struct Update {
+    scaled: Vec<f64>,
+    row: Vec<f64>,
+    rest: Vec<f64>,
+}
+
+/// Updates that are made together.
+const AT_ONCE: usize = 48;
+
 impl Readout {
     /// `moments` are those of the columns, `weights` are `[outs][columns]`, `columns` those of each class. `ridge` is
     /// relative to the mean moment.
     pub fn new(moments: &Matrix, weights: &[f64], columns: Vec<Vec<usize>>, ridge: f64, worth: f64) -> Option<Self> {
         let d = moments.size();
-        let inverse = ridged(moments, ridge)?.cholesky()?.inverse();
-        let outs = weights.len() / d.max(1);
-        let by_column = Transposed { data: weights, columns: d, outs };
-        let products = gram(&by_column);
+        let by_column = Transposed { data: weights, columns: d, outs: weights.len() / d.max(1) };
+        Self::of_products(moments, &gram(&by_column), columns, ridge, worth)
+    }
+
+    /// The same from the products of the columns' weights, summed over the outputs.
+    pub fn of_products(
+        moments: &Matrix,
+        products: &Matrix,
+        columns: Vec<Vec<usize>>,
+        ridge: f64,
+        worth: f64,
+    ) -> Option<Self> {
+        let d = moments.size();
+        let inverse = inverse(ridged(moments, ridge)?)?;
         let products = DMatrix::from_fn(d, d, |i, j| products.row(i)[j]);
-        worth.is_finite().then(|| Self { inverse, products, columns, worth, gone: vec![false; d] })
+        let diagonal = |m: &DMatrix<f64>| (0..d).map(|i| m[(i, i)]).collect();
+        worth.is_finite().then(|| Self {
+            inverse_diagonal: diagonal(&inverse),
+            products_diagonal: diagonal(&products),
+            due: Vec::new(),
+            gone: vec![false; d],
+            inverse,
+            products,
+            columns,
+            worth,
+        })
+    }
+
+    /// Elements of both matrices as they are now.
+    fn inverse_at(&self, i: usize, j: usize) -> f64 {
+        self.due.iter().fold(self.inverse[(i, j)], |x, u| x - u.scaled[i] * u.row[j])
+    }
+
+    fn products_at(&self, i: usize, j: usize) -> f64 {
+        let due = self.due.iter();
+        due.fold(self.products[(i, j)], |x, u| x - u.scaled[i] * u.rest[j] - u.rest[i] * u.scaled[j])
+    }
+
+    /// Rows of both matrices as they are now.
+    fn rows(&self, i: usize) -> (Vec<f64>, Vec<f64>) {
+        let row = |m: &DMatrix<f64>| -> Vec<f64> { m.column(i).iter().copied().collect() };
+        let (mut inverse, mut products) = (row(&self.inverse), row(&self.products));
+        let less = |out: &mut [f64], factor: f64, by: &[f64]| {
+            out.iter_mut().zip(by).for_each(|(o, b)| *o -= factor * b);
+        };
+        for update in &self.due {
+            less(&mut inverse, update.scaled[i], &update.row);
+            less(&mut products, update.scaled[i], &update.rest);
+            less(&mut products, update.rest[i], &update.scaled);
+        }
+        (inverse, products)
     }
 
     /// What the removal of a class costs, and the inverse of its block.
     fn cost(&self, class: usize) -> Option<(f64, DMatrix<f64>)> {
         let block = &self.columns[class];
         if let [b] = block[..] {
-            let inverse = 1.0 / self.inverse[(b, b)];
-            let cost = inverse * self.products[(b, b)];
-            return inverse.is_finite().then(|| (cost.max(0.0), DMatrix::from_element(1, 1, inverse)));
+            let inverse = 1.0 / self.inverse_diagonal[b];
+            let cost = (inverse * self.products_diagonal[b]).max(0.0);
+            return (inverse.is_finite() && inverse > 0.0).then(|| (cost, DMatrix::from_element(1, 1, inverse)));
         }
-        let small = DMatrix::from_fn(block.len(), block.len(), |i, j| self.inverse[(block[i], block[j])]);
-        let inverse = small.cholesky()?.inverse();
-        let cost: f64 = (0..block.len())
-            .map(|i| (0..block.len()).map(|j| inverse[(i, j)] * self.products[(block[j], block[i])]).sum::<f64>())
-            .sum();
-        Some((cost.max(0.0), inverse))
+        let k = block.len();
+        let inverse = DMatrix::from_fn(k, k, |i, j| self.inverse_at(block[i], block[j])).cholesky()?.inverse();
+        let products = DMatrix::from_fn(k, k, |i, j| self.products_at(block[i], block[j]));
+        Some((inverse.component_mul(&products).sum().max(0.0), inverse))
     }
 
     /// The cost of each class on its own. A block that has become singular costs nothing: all is explained.
     fn marginal(&self, class: usize) -> f64 {
-        if self.columns[class].is_empty() {
-            return 0.0;
+        match self.columns[class][..] {
+            [] => 0.0,
+            _ => self.worth * self.cost(class).map_or(0.0, |c| c.0),
         }
-        self.worth * self.cost(class).map_or(0.0, |c| c.0)
     }
 
     /// `[outs][columns]`: these weights as the removals so far leave them. `moments` and `ridge` are those that the
     /// readout was made of.
-    pub fn refitted(&self, moments: &Matrix, weights: &[f64], ridge: f64) -> Option<Vec<f64>> {
+    pub fn refitted(&mut self, moments: &Matrix, weights: &[f64], ridge: f64) -> Option<Vec<f64>> {
+        self.settle();
         let d = self.gone.len();
         // `[columns][outs]`, one column of the weight after the other.
         let weights = DMatrix::from_fn(d, weights.len() / d.max(1), |i, o| weights[o * d + i]);
-        let mut new = &self.inverse * (ridged(moments, ridge)? * weights);
-        for (b, _) in self.gone.iter().enumerate().filter(|g| *g.1) {
-            new.row_mut(b).fill(0.0);
-        }
+        let new = &self.inverse * (ridged(moments, ridge)? * weights);
         Some(new.iter().copied().collect())
     }
 
@@ -82,26 +139,47 @@ impl Readout {
     pub fn remove(&mut self, class: usize) {
         let block = self.columns[class].clone();
         let Some((_, small)) = self.cost(class).filter(|_| !block.is_empty()) else { return };
-        let d = self.inverse.nrows();
-        let rows = DMatrix::from_fn(block.len(), d, |i, j| self.inverse[(block[i], j)]);
+        let (d, k) = (self.gone.len(), block.len());
+        let (rows, products): (Vec<_>, Vec<_>) = block.iter().map(|&b| self.rows(b)).unzip();
         // Weights become `W - S W_B`, so their products `V - S V_B - (S V_B)^T + S V_BB S^T`: with half of the last
-        // term on each side that is `V - S R - (S R)^T`. Transposed copies: nalgebra's products of transposed views
-        // are slow.
-        let scaled = (&small * &rows).transpose();
-        let own = DMatrix::from_fn(block.len(), block.len(), |i, j| self.products[(block[i], block[j])]);
-        let across = DMatrix::from_fn(block.len(), d, |i, j| self.products[(block[i], j)]);
-        let rest = across - (own * scaled.transpose()) * 0.5;
-        self.products.gemm(-1.0, &scaled, &rest, 1.0);
-        self.products.gemm(-1.0, &rest.transpose(), &scaled.transpose(), 1.0);
-        self.inverse.gemm(-1.0, &scaled, &rows, 1.0);
-        for &b in &block {
-            self.gone[b] = true;
-            for matrix in [&mut self.products, &mut self.inverse] {
-                matrix.row_mut(b).fill(0.0);
-                matrix.column_mut(b).fill(0.0);
+        // term on each side that is `V - S R - (S R)^T`.
+        let scaled: Vec<Vec<f64>> =
+            (0..k).map(|j| (0..d).map(|i| (0..k).map(|l| small[(j, l)] * rows[l][i]).sum()).collect()).collect();
+        let rest: Vec<Vec<f64>> = (0..k)
+            .map(|j| {
+                let half = |i: usize| (0..k).map(|l| products[j][block[l]] * scaled[l][i]).sum::<f64>() * 0.5;
+                (0..d).map(|i| products[j][i] - half(i)).collect()
+            })
+            .collect();
+        for ((scaled, row), rest) in scaled.into_iter().zip(rows).zip(rest) {
+            for i in 0..d {
+                self.inverse_diagonal[i] -= scaled[i] * row[i];
+                self.products_diagonal[i] -= 2.0 * scaled[i] * rest[i];
             }
-            // A block is inverted on its own; what is gone must not make it singular.
-            self.inverse[(b, b)] = 1.0;
+            self.due.push(Update { scaled, row, rest });
+        }
+        block.iter().for_each(|&b| self.gone[b] = true);
+        if self.due.len() >= AT_ONCE {
+            self.settle();
+        }
+    }
+
+    /// Makes the updates that are due.
+    fn settle(&mut self) {
+        let (d, k) = (self.gone.len(), self.due.len());
+        let matrix = |of: fn(&Update) -> &[f64]| DMatrix::from_fn(d, k, |i, u| of(&self.due[u])[i]);
+        let (scaled, row, rest) = (matrix(|u| &u.scaled), matrix(|u| &u.row), matrix(|u| &u.rest));
+        // Transposed copies: nalgebra's products of transposed views are slow.
+        self.inverse.gemm(-1.0, &scaled, &row.transpose(), 1.0);
+        self.products.gemm(-1.0, &scaled, &rest.transpose(), 1.0);
+        self.products.gemm(-1.0, &rest, &scaled.transpose(), 1.0);
+        self.due.clear();
+        // Of what is gone only rounding is left.
+        for (b, _) in self.gone.iter().enumerate().filter(|g| *g.1) {
+            for m in [&mut self.products, &mut self.inverse] {
+                m.row_mut(b).fill(0.0);
+                m.column_mut(b).fill(0.0);
+            }
         }
     }
 }

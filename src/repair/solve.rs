@@ -4,7 +4,8 @@
 //! weights from where they were; sums are taken in a fixed order. Refuses: inner products that are not finite.
 
 use crate::importance::gram::{Matrix, Rows};
-use nalgebra::{Cholesky, DMatrix, DMatrixView, Dyn};
+use crate::importance::inverse;
+use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
 
 /// Observations of several variables, each a row of equal length: columns of a contraction first, then outputs.
@@ -91,13 +92,13 @@ impl Moments {
         }
         let hold = ridge * scale;
         let hessian = DMatrix::from_fn(d, d, |i, j| self.product.row(i)[j] + if i == j { hold } else { 0.0 });
-        Some(Solver { factor: hessian.cholesky()?, hold })
+        Some(Solver { inverse: inverse(hessian)?, hold })
     }
 }
 
-/// A factored matrix of second moments.
+/// An inverted matrix of second moments.
 struct Solver {
-    factor: Cholesky<f64, Dyn>,
+    inverse: DMatrix<f64>,
     hold: f64,
 }
 
@@ -105,8 +106,7 @@ impl Solver {
     /// `[outs][columns]`, from the products of columns with outputs, `[columns][outs]`.
     fn solve(&self, mut target: DMatrix<f64>, from: &[f64]) -> Option<Vec<f64>> {
         target.iter_mut().zip(from).for_each(|(t, f)| *t += self.hold * f);
-        self.factor.solve_mut(&mut target);
-        let weights: Vec<f64> = target.iter().copied().collect();
+        let weights: Vec<f64> = (&self.inverse * target).iter().copied().collect();
         weights.iter().all(|w| w.is_finite()).then_some(weights)
     }
 }
