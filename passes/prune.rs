@@ -33,7 +33,7 @@ mod guide;
 mod record;
 mod rounds;
 
-use super::{Context, Outcome, Pass, PassError, Remark};
+use super::{CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Opened, Shapes, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
@@ -42,6 +42,7 @@ use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
 use crate::repair::response::Response;
+use crate::run::CannotRun;
 pub use arguments::make;
 use choose::Choice;
 pub(super) use choose::ids;
@@ -72,6 +73,9 @@ pub struct PruneOptions {
     /// Globs of layers that stay whole.
     pub exclude: Vec<String>,
     pub importance: importance::Options,
+    /// The criterion that takes over where `importance` names one that goes by what layers compute and the model cannot be
+    /// run in this process. `None` makes that an error.
+    pub otherwise: Option<Criterion>,
     /// Widths stay at multiples of this.
     pub multiple_of: usize,
     /// No layer keeps fewer channels.
@@ -114,6 +118,7 @@ impl Default for PruneOptions {
             layers: Vec::new(),
             exclude: Vec::new(),
             importance: importance::Options::default(),
+            otherwise: None,
             multiple_of: 1,
             min_channels: 1,
             dense: Dense::Auto,
@@ -129,7 +134,11 @@ impl Pass for Prune {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
         let globs = Globs::new(&opened, &self.options)?;
-        let response = self.response(&opened, &worlds, context)?;
+        let response = match self.response(&opened, &worlds, context) {
+            Ok(response) => response,
+            Err(Unfit::Refused(error)) => return Err(error),
+            Err(Unfit::CannotRun(cannot, instead)) => return self.instead(instead, &cannot, model, context),
+        };
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
         let rounds = context.calibration.as_deref().map(|batches| rounds::Rounds {
@@ -186,7 +195,7 @@ impl Pass for Prune {
 
 impl Prune {
     /// What the layers compute on calibration data, where the choice goes by it.
-    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, PassError> {
+    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, Unfit> {
         let by = self.options.importance.criterion;
         let wanted = by == Criterion::Reconstruction || (self.options.target.is_some() && by != Criterion::Communality);
         let Some(batches) = context.calibration.as_ref().filter(|_| wanted) else {
@@ -194,7 +203,7 @@ impl Prune {
                 Criterion::Reconstruction => {
                     let text = "'reconstruction' goes by what layers compute on data, and there is none: give \
                                 calibration data, or choose by communality";
-                    Err(refuse(text.to_owned()))
+                    Err(Unfit::Refused(refuse(text.to_owned())))
                 }
                 _ => Ok(None),
             };
@@ -202,12 +211,41 @@ impl Prune {
         let coupling = Coupling::new(model, worlds.to_vec(), &Vec::new());
         match Response::of(model, &coupling, batches, self.options.importance.seed) {
             Ok(response) => Ok(Some(response)),
-            Err(cannot) if by == Criterion::Reconstruction => Err(refuse(format!(
-                "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
-            ))),
+            Err(cannot) if by == Criterion::Reconstruction => Err(match self.options.otherwise {
+                Some(instead) => Unfit::CannotRun(cannot, instead),
+                None => Unfit::Refused(refuse(format!(
+                    "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
+                ))),
+            }),
             Err(_) => Ok(None),
         }
     }
+
+    /// Chooses by another criterion, for this one needs a model that can be run.
+    fn instead(
+        &self,
+        criterion: Criterion,
+        cannot: &CannotRun,
+        model: &mut Model,
+        context: &Context,
+    ) -> Result<Outcome, PassError> {
+        let importance = importance::Options { criterion, ..self.options.importance };
+        let other = Self { options: PruneOptions { importance, otherwise: None, ..self.options.clone() } };
+        let mut outcome = other.run(model, context)?;
+        let text = format!(
+            "'{}' needs a model that can be run in this process, and it cannot: {}; channels were chosen by {criterion}",
+            self.options.importance.criterion, cannot.reason
+        );
+        outcome.remarks.insert(0, Remark { node: cannot.node.clone(), rule: CANNOT_RUN.into(), text });
+        Ok(outcome)
+    }
+}
+
+/// Why the criterion has nothing to go by.
+enum Unfit {
+    Refused(PassError),
+    /// The model cannot be run, and this criterion takes over.
+    CannotRun(CannotRun, Criterion),
 }
 
 /// What goes of which group.

@@ -16,7 +16,7 @@
 //! # Example
 //! `prune(ratio=0.5), repair(ridge=0.01)`
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::ir::Model;
 use crate::repair::{self, Options};
 
@@ -49,7 +49,7 @@ impl Pass for Repair {
             Ok(report) => report,
             Err(cannot) => {
                 let text = format!("the model cannot be run: {}", cannot.reason);
-                let remark = Remark { node: cannot.node, rule: "cannot-run".into(), text };
+                let remark = Remark { node: cannot.node, rule: CANNOT_RUN.into(), text };
                 return Ok(Outcome {
                     summary: "nothing was repaired".to_owned(),
                     remarks: vec![remark],

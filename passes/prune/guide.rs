@@ -243,7 +243,7 @@ pub(super) fn unreachable(target: Target, closest: f64) -> PassError {
         percent(target.share),
         percent(closest)
     ));
-    error.unreachable = true;
+    error.closest = Some(closest);
     error
 }
 
