@@ -40,7 +40,7 @@ impl Rows {
     ) -> Result<Self, SweepError> {
         let is_input = |name: &str| fed_inputs(model).into_iter().any(|(v, _)| model.value(v).name() == name);
         let place = arrays.iter().position(|(name, _)| name == labels.unwrap_or(LABELS));
-        let vector = |t: &Tensor| t.to_i64().filter(|_| t.shape().len() == 1).map(Vec::from);
+        let vector = |t: &Tensor| t.to_i64().filter(|_| t.shape().len() == 1);
         let found = match (labels, place) {
             (Some(name), None) => {
                 let names: Vec<&str> = arrays.iter().map(|(n, _)| &n[..]).collect();

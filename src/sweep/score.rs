@@ -84,7 +84,7 @@ fn drift(model: &Model, expected: &[Vec<Tensor>], found: &[Vec<Tensor>]) -> Resu
     for (i, port) in ports.iter().enumerate() {
         let name = model.value(port.value).name();
         let all = |batches: &[Vec<Tensor>]| -> Option<Vec<f64>> {
-            let each = batches.iter().map(|b| Some(b.get(i)?.to_f64()?));
+            let each = batches.iter().map(|b| b.get(i)?.to_f64());
             Some(each.collect::<Option<Vec<_>>>()?.concat())
         };
         let (Some(was), Some(is)) = (all(expected), all(found)) else { continue };
