@@ -21,7 +21,8 @@ pub use pipeline::{ArgumentError, Arguments, DEFAULT_PIPELINE, Event, Pipeline, 
 use crate::ir::{Model, NodeId};
 use crate::onnx::SourceMap;
 use crate::repair::{self as repairing, Removal};
-use crate::run::Batches;
+use crate::run::{Batches, CannotRun};
+use crate::synthetic;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,10 +37,20 @@ pub struct Context {
     /// The mapped files that payloads are borrowed from: pages are handed back once a pass has read them, so that a
     /// model needs less memory than its file. Empty where nothing is mapped.
     pub source: SourceMap,
-    /// Inputs to run the model on, for passes that go by what it computes.
+    /// Inputs to run the model on, for passes that go by what it computes; where there are none, they are made up.
     pub calibration: Option<Arc<Batches>>,
     /// What an earlier pass of the pipeline has removed; the pipeline fills it in.
     pub removal: Option<Arc<Removal>>,
+}
+
+impl Context {
+    /// The inputs to run a model on: the calibration data, or made-up ones.
+    pub fn inputs(&self, model: &Model) -> Result<Arc<Batches>, CannotRun> {
+        match &self.calibration {
+            Some(batches) => Ok(batches.clone()),
+            None => synthetic::batches(model, &self.sizes, 0).map(Arc::new),
+        }
+    }
 }
 
 /// Something that a pass left alone, and why.

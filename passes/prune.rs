@@ -42,7 +42,7 @@ use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
 use crate::repair::response::Response;
-use crate::run::CannotRun;
+use crate::run::{Batches, CannotRun};
 pub use arguments::make;
 use choose::Choice;
 pub(super) use choose::ids;
@@ -134,14 +134,14 @@ impl Pass for Prune {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
         let globs = Globs::new(&opened, &self.options)?;
-        let response = match self.response(&opened, &worlds, context) {
-            Ok(response) => response,
+        let (batches, response) = match self.response(&opened, &worlds, context) {
+            Ok(found) => found.unzip(),
             Err(Unfit::Refused(error)) => return Err(error),
             Err(Unfit::CannotRun(cannot, instead)) => return self.instead(instead, &cannot, model, context),
         };
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
-        let rounds = context.calibration.as_deref().map(|batches| rounds::Rounds {
+        let rounds = batches.as_deref().map(|batches| rounds::Rounds {
             options: &self.options,
             context,
             globs: &globs,
@@ -194,23 +194,25 @@ impl Pass for Prune {
 }
 
 impl Prune {
-    /// What the layers compute on calibration data, where the choice goes by it.
-    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, Unfit> {
+    /// Inputs, and what the layers compute on them, where the choice goes by that.
+    fn response(
+        &self,
+        model: &Model,
+        worlds: &[Shapes],
+        context: &Context,
+    ) -> Result<Option<(Arc<Batches>, Response)>, Unfit> {
         let by = self.options.importance.criterion;
         let wanted = by == Criterion::Reconstruction || (self.options.target.is_some() && by != Criterion::Communality);
-        let Some(batches) = context.calibration.as_ref().filter(|_| wanted) else {
-            return match by {
-                Criterion::Reconstruction => {
-                    let text = "'reconstruction' goes by what layers compute on data, and there is none: give \
-                                calibration data, or choose by communality";
-                    Err(Unfit::Refused(refuse(text.to_owned())))
-                }
-                _ => Ok(None),
-            };
-        };
+        if !wanted {
+            return Ok(None);
+        }
         let coupling = Coupling::new(model, worlds.to_vec(), &Vec::new());
-        match Response::of(model, &coupling, batches, self.options.importance.seed) {
-            Ok(response) => Ok(Some(response)),
+        let found = context.inputs(model).and_then(|batches| {
+            let response = Response::of(model, &coupling, &batches, self.options.importance.seed)?;
+            Ok((batches, response))
+        });
+        match found {
+            Ok(found) => Ok(Some(found)),
             Err(cannot) if by == Criterion::Reconstruction => Err(match self.options.otherwise {
                 Some(instead) => Unfit::CannotRun(cannot, instead),
                 None => Unfit::Refused(refuse(format!(

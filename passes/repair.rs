@@ -1,11 +1,14 @@
 //! # What it does
 //! Gives every layer that reads less after a prune the weights with which it computes, from what is left, most nearly
 //! what it computed before: ridge regression on calibration data, layer after layer, on the pruned model's own
-//! activations with the original's outputs as targets. No labels, no gradients, no training.
+//! activations with the original's outputs as targets. No labels, no gradients, no training. Without calibration data
+//! the models are run on inputs that are made up: scenes of overlapping leaves, at the mean and the spread that the
+//! model's first layer expects.
 //!
 //! # When it refuses
-//! Without a prune before it in the same pipeline, or without calibration data, there is nothing to go by, and the pass
-//! leaves the model as it is. A layer that is not linear in its weights (a recurrent cell), or whose factors both
+//! Without a prune before it in the same pipeline there is nothing to go by, and the pass leaves the model as it is; so
+//! it does with a model that cannot be run, or whose outputs would be further from the original's than the cut left them
+//! on the same data. A layer that is not linear in its weights (a recurrent cell), or whose factors both
 //! depend on the input, stays as the cut left it; the remarks name it.
 //!
 //! # Options
@@ -43,9 +46,11 @@ impl Pass for Repair {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let idle = |summary: &str| Ok(Outcome { summary: summary.to_owned(), ..Outcome::default() });
         let Some(removal) = &context.removal else { return idle("nothing was removed") };
-        let Some(batches) = &context.calibration else { return idle("no data to repair by") };
         let mut repaired = model.clone();
-        let report = match repair::repair(removal, &mut repaired, batches, &self.options) {
+        let done = context
+            .inputs(&removal.original)
+            .and_then(|batches| repair::repair(removal, &mut repaired, &batches, &self.options));
+        let report = match done {
             Ok(report) => report,
             Err(cannot) => {
                 let text = format!("the model cannot be run: {}", cannot.reason);
@@ -57,6 +62,15 @@ impl Pass for Repair {
                 });
             }
         };
+        if report.drift[1] > report.drift[0] {
+            let text = format!(
+                "fitted layers would move the outputs by {:.3}, and {:.3} is what the cut does",
+                report.drift[1], report.drift[0]
+            );
+            let remark = Remark { node: None, rule: "no-better".into(), text };
+            let summary = "nothing was repaired".to_owned();
+            return Ok(Outcome { summary, remarks: vec![remark], ..Outcome::default() });
+        }
         *model = repaired;
         let remarks = report.unrepaired.iter().map(|u| Remark {
             node: Some(u.node.clone()),
@@ -66,7 +80,7 @@ impl Pass for Repair {
         Ok(Outcome {
             changes: report.repaired.len(),
             summary: format!(
-                "{} fitted on {} inputs of {}; the outputs differ by {:.3}, by {:.3} before",
+                "{} fitted on {} inputs ({}); the outputs differ by {:.3}, by {:.3} before",
                 super::counted(report.repaired.len(), "layer"),
                 report.samples,
                 report.data,

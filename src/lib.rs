@@ -41,4 +41,5 @@ pub mod repair;
 pub mod report;
 pub mod run;
 pub mod sweep;
+pub mod synthetic;
 pub mod verify;

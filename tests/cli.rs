@@ -151,7 +151,9 @@ fn all(parts: impl IntoIterator<Item = String>) -> String {
 #[test]
 fn prune_says_what_it_did() {
     let case = Case::new();
-    let told = case.told(&["prune", "in.onnx", "-o", "out.onnx", "--plan", "plan.json", "--report", "report.txt"]);
+    // What a repair adds has a test of its own: its numbers hang on the machine's vector instructions.
+    let args = ["prune", "in.onnx", "-o", "out.onnx", "--no-repair", "--plan", "plan.json", "--report", "report.txt"];
+    let told = case.told(&args);
     // The last digits of the error hang on the machine's vector instructions.
     let told = told.lines().map(|l| match l.strip_prefix("verified: largest relative difference ") {
         Some(rest) => format!("verified: largest relative difference _{}", &rest[rest.find(' ').unwrap()..]),
@@ -221,7 +223,7 @@ fn every_table_is_json_too() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", case.shown(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"))
     };
-    let pruned = json(&["prune", "in.onnx", "-o", "out.onnx", "--plan", "plan.json", "--json"]);
+    let pruned = json(&["prune", "in.onnx", "-o", "out.onnx", "--no-repair", "--plan", "plan.json", "--json"]);
     assert_eq!(pruned["layers"][0]["channels"], serde_json::json!([6, 3]));
     assert_eq!(json(&["inspect", "out.onnx", "--json"])["params"], pruned["cost"]["params"][1]);
     assert_eq!(json(&["explain", "in.onnx", "conv2", "--json"])["channels"], 8);
@@ -239,8 +241,8 @@ fn a_plan_is_replayed_and_verified() {
         let output = case.run(args, b"");
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", case.shown(&output.stderr));
     };
-    succeeds(&["prune", "in.onnx", "-o", "out.onnx", "--plan", "plan.json"]);
-    succeeds(&["apply", "plan.json", "in.onnx", "-o", "again.onnx"]);
+    succeeds(&["prune", "in.onnx", "-o", "out.onnx", "--no-repair", "--plan", "plan.json"]);
+    succeeds(&["apply", "plan.json", "in.onnx", "-o", "again.onnx", "--no-repair"]);
     assert_eq!(case.read("out.onnx"), case.read("again.onnx"));
     succeeds(&["verify", "in.onnx", "again.onnx", "--plan", "plan.json"]);
 
@@ -266,7 +268,7 @@ fn a_repair_is_told_in_full() {
     };
     let words = prune("out.onnx", &["--report", "report.txt"]);
     assert_eq!(case.shown(&case.read("report.txt")), words);
-    for told in ["fitted layer", "error before", "fc", "on 64 inputs of noise the outputs differ"] {
+    for told in ["fitted layer", "error before", "fc", "on 64 inputs (noise) the outputs differ"] {
         assert!(words.contains(told), "'{told}' is not in\n{words}");
     }
     let json: serde_json::Value = serde_json::from_str(&prune("again.onnx", &["--json", "--threads", "1"])).unwrap();

@@ -10,7 +10,7 @@ use secateur::passes::{Context, Pipeline, prune::Prune};
 /// The whole default pipeline; the bytes of the model and of the plan.
 fn pruned(model: &Model) -> (Vec<u8>, String) {
     let mut model = model.clone();
-    let pipeline = Pipeline::standard(Box::new(Prune::default()));
+    let pipeline = Pipeline::standard(Box::new(Prune::default()), true);
     let outcomes = pipeline.run(&mut model, &Context::default(), &mut |_| ()).unwrap();
     let plan = outcomes.iter().find_map(|(_, o)| o.plan.as_ref()).unwrap();
     assert!(plan.groups.iter().any(|g| !g.removed.is_empty()), "nothing was removed");

@@ -157,7 +157,8 @@ fn threads_do_not_change_a_bit() {
 #[test]
 fn keeping_the_central_is_the_opposite() {
     let member = layer(noise(20 * 27, 9), 20, 9);
-    for &criterion in Criterion::ALL {
+    // What goes by a layer's readers is ranked where they are known (`importance::reconstruction`), not by `rank`.
+    for &criterion in Criterion::ALL.iter().filter(|c| !c.is_by_readers()) {
         let options = Options { criterion, ..Options::default() };
         let central = run(std::slice::from_ref(&member), 20, options);
         let control = run(std::slice::from_ref(&member), 20, Options { keep_central: true, ..options });

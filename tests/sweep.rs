@@ -172,7 +172,7 @@ fn a_curve_of_drift() {
         "{out}"
     );
     assert!(
-        out.contains("on 60 rows of bare.npz, odd rows") && out.contains("60 inputs of bare.npz, even rows"),
+        out.contains("on 60 rows of bare.npz, odd rows") && out.contains("60 inputs (bare.npz, even rows)"),
         "{out}"
     );
 }

@@ -68,15 +68,15 @@ impl Pipeline {
         Self { passes }
     }
 
-    /// [`DEFAULT_PIPELINE`] around a configured prune.
-    pub fn standard(prune: Box<dyn Pass>) -> Self {
+    /// [`DEFAULT_PIPELINE`] around a configured prune, with or without its repair.
+    pub fn standard(prune: Box<dyn Pass>, repair: bool) -> Self {
         let mut prune = Some(prune);
         let make = |name: &&str| match super::find(name) {
             _ if *name == "prune" => prune.take().expect("the pipeline prunes once"),
             Some(r) => (r.make)(&mut Arguments::default()).expect("every option has a default"),
             None => unreachable!("the default pipeline names registered passes"),
         };
-        Self { passes: DEFAULT_PIPELINE.iter().map(make).collect() }
+        Self { passes: DEFAULT_PIPELINE.iter().filter(|n| repair || **n != "repair").map(make).collect() }
     }
 
     pub fn names(&self) -> impl Iterator<Item = &'static str> {

@@ -211,7 +211,8 @@ impl By<'_> {
                 .flat_map(|r| r.parts.iter().filter_map(|p| p.readout(&classes, r.worth, ridge)))
                 .collect();
             if own_order {
-                return path(&mut readouts, classes.len());
+                let dearest = asked.options.importance.keep_central;
+                return path(&mut readouts, classes.len(), classes.len(), dearest);
             }
             let all = Quotas::of(&vec![true; classes.len()], classes.len());
             match choose::rank(self.model, self.coupling, group, all, asked) {

@@ -1,6 +1,6 @@
 //! `secateur apply`: a plan replayed.
 
-use super::calibrate::Calibrating;
+use super::calibrate::{Calibrating, Repairing};
 use super::console::Console;
 use super::failure::Failure;
 use super::pipeline::{Common, Judging, execute, finish};
@@ -27,6 +27,8 @@ pub struct Args {
     judging: Judging,
     #[command(flatten)]
     calibrating: Calibrating,
+    #[command(flatten)]
+    repairing: Repairing,
     /// Seed of the inputs that verification runs on
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -46,14 +48,14 @@ impl Pass for Replay {
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { replay, input, common, judging, calibrating, seed } = args;
+    let Args { replay, input, common, judging, calibrating, repairing, seed } = args;
     one_stream(&[&replay, &input])?;
     Targets { model: &common.output, plan: common.plan.as_deref(), report: None }.check(console)?;
     let text = read_text(&replay, console)?;
     let plan = Plan::from_json(&text).map_err(|e| Failure::failed(e).of(replay.display().to_string()))?;
     let loaded = load(&input, &common.input_shape, console)?;
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
-    let make = || Pipeline::standard(Box::new(Replay(plan)));
+    let make = || Pipeline::standard(Box::new(Replay(plan)), !repairing.no_repair);
     let calibration = calibrating.batches(&loaded)?.map(Arc::new);
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
     finish(done, &loaded, &common, judging, None, console)

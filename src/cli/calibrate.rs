@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 /// Where inputs come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Calibrate {
-    /// There are none.
+    /// There are none: passes that need some make them up to suit the model.
     None,
-    /// Made up.
+    /// Normally distributed numbers.
     Noise,
     /// A NumPy file, or a folder of them.
     Path(PathBuf),
@@ -33,13 +33,22 @@ impl std::str::FromStr for Calibrate {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Calibration and repair")]
 pub struct Calibrating {
-    /// Inputs to choose and to repair by, without labels: a NumPy file or a folder of them, noise, or none; by default
-    /// none, but every other row of --data where there is that
+    /// Inputs to choose and to repair by, without labels: a NumPy file or a folder of them; normally distributed noise; or
+    /// none, and scenes are made up at the level that the first layer expects. By default none, but every other row of
+    /// --data where there is that
     #[arg(long, value_name = "FILE.npz|DIR|noise|none")]
     pub calibrate: Option<Calibrate>,
     /// Inputs that are used of these, evenly taken
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: u32,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Calibration and repair")]
+pub struct Repairing {
+    /// Leave the weights as the cut leaves them: slices of the original's
+    #[arg(long)]
+    pub no_repair: bool,
 }
 
 impl Calibrating {

@@ -15,8 +15,8 @@ pub struct Choice {
     /// Leave the layers whose name matches a glob as they are, and all that is coupled with them
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// What makes a filter dispensable; by default reconstruction where there is calibration data, communality for a
-    /// budget without data, else degree, the published criterion
+    /// What makes a filter dispensable; by default reconstruction for a budget or where there is calibration data
+    /// (communality if the model cannot be run), else degree, the published criterion
     #[arg(long, value_parser = names(Criterion::ALL, Criterion::name))]
     by: Option<Criterion>,
     /// What stands for a filter when two are compared
@@ -56,10 +56,9 @@ impl Choice {
         PruneOptions {
             exclude: self.exclude.clone(),
             importance: importance::Options {
-                criterion: self.by.unwrap_or(match (data, budget) {
-                    (true, _) => Criterion::Reconstruction,
-                    (false, true) => Criterion::Communality,
-                    (false, false) => Criterion::Degree,
+                criterion: self.by.unwrap_or(match data || budget {
+                    true => Criterion::Reconstruction,
+                    false => Criterion::Degree,
                 }),
                 representation: self.representation,
                 similarity: self.similarity,

@@ -1,6 +1,6 @@
 //! `secateur prune`: the default pipeline.
 
-use super::calibrate::{Calibrate, Calibrating};
+use super::calibrate::{Calibrate, Calibrating, Repairing};
 use super::choice::{Choice, check_globs, ratio};
 use super::console::Console;
 use super::failure::Failure;
@@ -36,6 +36,8 @@ pub struct Args {
     labels: Option<String>,
     #[command(flatten)]
     calibrating: Calibrating,
+    #[command(flatten)]
+    repairing: Repairing,
     /// Remove only what does not change the outputs: channels that are constant, duplicate or unread
     #[arg(long, conflicts_with_all = CHOOSING)]
     lossless: bool,
@@ -105,7 +107,7 @@ impl std::str::FromStr for Goal {
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { input, common, choice, amount, judging, calibrating, data, labels, lossless, report } = args;
+    let Args { input, common, choice, amount, judging, calibrating, repairing, data, labels, lossless, report } = args;
     let seed = choice.seed;
     if (data.is_some() || labels.is_some()) && !matches!(amount.target, Some(Goal::AccuracyDrop(_))) {
         return Err(Failure::usage("--data and --labels are for --target accuracy-drop=N%"));
@@ -130,8 +132,8 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     match (amount.target, scored) {
         (Some(Goal::Budget(target)), _) => options.target = Some(target),
         (_, Some((drop, rows))) => {
-            let found =
-                search(&loaded, &common, &options, calibration.clone(), (drop, &rows), console).map_err(named)?;
+            let found = search(&loaded, &common, &repairing, &options, calibration.clone(), (drop, &rows), console)
+                .map_err(named)?;
             options.target = Some(found.target);
             accuracy = Some(AccuracyChange::new(&rows, &found, drop));
         }
@@ -139,7 +141,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     }
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let cutter: Box<dyn Pass + Send> = if lossless { Box::new(PruneLossless) } else { Box::new(Prune { options }) };
-    let make = || Pipeline::standard(cutter);
+    let make = || Pipeline::standard(cutter, !repairing.no_repair);
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
     finish(Done { accuracy, ..done }, &loaded, &common, judging, report.as_deref(), console)
 }
@@ -159,6 +161,7 @@ fn labelled<'a>(data: Option<&'a Path>, calibrating: &'a Calibrating) -> Result<
 fn search(
     loaded: &Loaded,
     common: &Common,
+    repairing: &Repairing,
     options: &PruneOptions,
     calibration: Option<Arc<Batches>>,
     (drop, rows): (f64, &Rows),
@@ -174,7 +177,7 @@ fn search(
     let bar = console.progress(7);
     bar.set_message("the original");
     let work = || {
-        let bench = Bench::new(&loaded.model, context, rows)?;
+        let bench = Bench::new(&loaded.model, context, !repairing.no_repair, rows)?;
         smallest(&bench, options, drop, &mut |target| {
             bar.set_message(target.to_string());
             bar.inc(1);

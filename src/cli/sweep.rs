@@ -1,6 +1,6 @@
 //! `secateur sweep`: what a model is worth at each size.
 
-use super::calibrate::Calibrating;
+use super::calibrate::{Calibrating, Repairing};
 use super::choice::{Choice, check_globs, ratio};
 use super::console::Console;
 use super::failure::Failure;
@@ -46,6 +46,8 @@ pub struct Args {
     input_shape: Vec<SizeArg>,
     #[command(flatten)]
     calibrating: Calibrating,
+    #[command(flatten)]
+    repairing: Repairing,
     // Last, for its heading is that of all that follows.
     #[command(flatten)]
     choice: Choice,
@@ -74,7 +76,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let bar = console.progress(asks.len());
     bar.set_message("the original");
     let work = || {
-        let bench = Bench::new(&loaded.model, context, &scored)?;
+        let bench = Bench::new(&loaded.model, context, !args.repairing.no_repair, &scored)?;
         let points = sweep(&bench, &options, &asks, &mut |ask| {
             bar.set_message(ask.to_string());
             bar.inc(1);

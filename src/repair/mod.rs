@@ -17,15 +17,14 @@ mod store;
 mod target;
 
 pub use linear::Linear;
-pub use solve::{Moments, Observations};
+pub use solve::{Moments, Observations, relative};
+pub use target::statistics;
 
-use crate::analysis::{Atom, Coupling, Shapes, infer};
+use crate::analysis::{Atom, Coupling, Shapes, fed_inputs, infer};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
-use crate::run::{Batches, CannotRun, Stepwise};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-use sha2::{Digest, Sha256};
+use crate::run::{Batches, CannotRun, Stepwise, generator};
+use rand_chacha::rand_core::Rng;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,13 +171,7 @@ const DRIFT_ROWS: usize = 256;
 impl<'a> Work<'a> {
     fn new(removal: &'a Removal, pruned: &Model, batches: &'a Batches, options: &'a Options) -> Self {
         let original = &removal.original;
-        let mut varies: BTreeSet<ValueId> = BTreeSet::new();
-        varies.extend(crate::analysis::fed_inputs(original).into_iter().map(|(v, _)| v));
-        for &n in original.graph(original.main()).nodes() {
-            if original.reads_of(n).iter().any(|v| varies.contains(v)) {
-                varies.extend(original.node(n).outputs().iter().flatten());
-            }
-        }
+        let varies = varying(original, fed_inputs(original).into_iter().map(|(v, _)| v));
         Self {
             removal,
             options,
@@ -472,15 +465,15 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Root of the squared differences over the squared deviations from the mean.
-pub fn relative(was: &[f64], is: &[f64]) -> Option<f64> {
-    if was.len() != is.len() || was.is_empty() {
-        return None;
+/// These values of the main graph, and all that depend on them.
+pub fn varying(model: &Model, from: impl IntoIterator<Item = ValueId>) -> BTreeSet<ValueId> {
+    let mut varies: BTreeSet<ValueId> = from.into_iter().collect();
+    for &n in model.graph(model.main()).nodes() {
+        if model.reads_of(n).iter().any(|v| varies.contains(v)) {
+            varies.extend(model.node(n).outputs().iter().flatten());
+        }
     }
-    let mean = was.iter().sum::<f64>() / was.len() as f64;
-    let spread: f64 = was.iter().map(|x| (x - mean).powi(2)).sum();
-    let gap: f64 = was.iter().zip(is).map(|(a, b)| (a - b).powi(2)).sum();
-    (spread > 0.0).then(|| (gap / spread).sqrt())
+    varies
 }
 
 /// Some of `count` places, ascending, the same for the same name and seed.
@@ -488,8 +481,7 @@ fn draw(count: usize, wanted: usize, name: &str, seed: u64) -> Vec<usize> {
     if wanted >= count {
         return (0..count).collect();
     }
-    let key = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
-    let mut rng = ChaCha8Rng::from_seed(key.into());
+    let mut rng = generator(name, seed);
     // One from each of equal stretches: spread over the map, and none twice.
     (0..wanted)
         .map(|i| {

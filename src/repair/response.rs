@@ -34,6 +34,8 @@ const ROWS: usize = 256;
 const PROBE_MACS: f64 = 3e10;
 /// Rows of the data for each probe.
 const PROBE_ROWS: usize = 96;
+/// Multiply-accumulates beyond which the weights of a disturbed layer are not computed.
+const MOST_REFITTED: f64 = 4e9;
 /// The share of its channels that a reader does without in a probe.
 const PROBE_SHARE: f64 = 0.25;
 
@@ -313,6 +315,9 @@ impl Probing {
         parts: &[Part],
     ) -> Result<Option<f64>, CannotRun> {
         let (mut error, mut weights, mut shift) = (0.0, Vec::new(), Vec::new());
+        if parts.iter().any(|p| p.weights.len() as f64 * p.moments.size() as f64 > MOST_REFITTED) {
+            return Ok(None);
+        }
         for part in parts {
             let classes = part.own_classes();
             let Some(readout) = part.readout(&classes, 1.0, RIDGE) else {
@@ -320,14 +325,10 @@ impl Probing {
                 shift.extend(std::iter::repeat_n(0.0, linear.outs));
                 continue;
             };
-            let mut readouts = [readout];
-            let whole = path(&mut [part.readout(&classes, 1.0, RIDGE).expect("as before")], classes.len());
             let count = ((classes.len() as f64 * PROBE_SHARE).ceil() as usize).clamp(1, classes.len());
-            for (&class, cost) in whole.order.iter().zip(&whole.costs).take(count) {
-                readouts[0].remove(class as usize);
-                error += cost;
-            }
-            let new = readouts[0].weights();
+            let mut readouts = [readout];
+            error += path(&mut readouts, classes.len(), count, false).costs.iter().sum::<f64>();
+            let Some(new) = readouts[0].refitted(&part.moments, &part.weights, RIDGE) else { return Ok(None) };
             shift.extend(part.shift(&new, linear.outs));
             weights.extend(match part.moments.size() == linear.columns() {
                 true => new,

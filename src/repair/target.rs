@@ -80,11 +80,29 @@ pub fn ending(
 
 /// What a batch normalisation multiplies each channel with, and what it adds.
 fn normalising(model: &Model, shapes: &Shapes, node: NodeId) -> Option<(Vec<f64>, Vec<f64>)> {
-    let n = model.node(node);
-    let list = |i: usize| evaluate_constant(model, shapes, n.input(i)?)?.to_f64();
-    let epsilon = f64::from(n.float("epsilon").unwrap_or(1e-5));
-    let (scale, shift, mean, variance) = (list(1)?, list(2)?, list(3)?, list(4)?);
-    let factor: Vec<f64> = scale.iter().zip(&variance).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+    let (scale, shift) = (list(model, shapes, node, 1)?, list(model, shapes, node, 2)?);
+    let (mean, deviation) = moments(model, shapes, node)?;
+    let factor: Vec<f64> = scale.iter().zip(&deviation).map(|(s, d)| s / d).collect();
     let offset = shift.iter().zip(&mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
     Some((factor, offset))
+}
+
+/// The mean and the deviation of each channel that a batch normalisation was trained on.
+fn moments(model: &Model, shapes: &Shapes, node: NodeId) -> Option<(Vec<f64>, Vec<f64>)> {
+    let epsilon = f64::from(model.node(node).float("epsilon").unwrap_or(1e-5));
+    let (mean, variance) = (list(model, shapes, node, 3)?, list(model, shapes, node, 4)?);
+    Some((mean, variance.iter().map(|v| (v + epsilon).sqrt()).collect()))
+}
+
+fn list(model: &Model, shapes: &Shapes, node: NodeId, input: usize) -> Option<Vec<f64>> {
+    evaluate_constant(model, shapes, model.node(node).input(input)?)?.to_f64()
+}
+
+/// The mean and the deviation of each channel of a value (axis 1) that a batch normalisation reads.
+pub fn statistics(model: &Model, shapes: &Shapes, uses: &Uses, value: ValueId) -> Option<(Vec<f64>, Vec<f64>)> {
+    let normalises = |&&(n, input): &&(NodeId, usize)| {
+        model.node(n).is_standard() && model.node(n).op_type() == "BatchNormalization" && input == 0
+    };
+    let &(reader, _) = uses.readers(value).iter().find(normalises)?;
+    moments(model, shapes, reader)
 }

@@ -15,14 +15,16 @@ pub struct Curve {
     /// What is scored, and how many rows of it.
     pub data: String,
     pub rows: usize,
-    /// What was repaired by; `None` where nothing was repaired.
+    /// What was chosen and repaired by; `None` where that was made up, or not needed.
     pub calibration: Option<Calibration>,
+    /// Whether what was cut was repaired.
+    pub repaired: bool,
     pub measure: &'static str,
     pub original: CurvePoint,
     pub points: Vec<CurvePoint>,
 }
 
-/// Data that a model was repaired by.
+/// Data that filters were chosen by, and layers fitted to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Calibration {
     pub data: String,
@@ -93,6 +95,7 @@ impl Curve {
             data: name(&rows.origin),
             rows: bench.rows,
             calibration: calibration.map(|b| Calibration { data: name(&b.origin), samples: b.samples }),
+            repaired: bench.repair,
             measure,
             original: CurvePoint { asked: None, closest: None, measured: Some((&bench.original).into()) },
             points: points.iter().map(point).collect(),
@@ -141,13 +144,12 @@ impl Curve {
             "drift: the outputs' difference from the original's, relative to their spread,"
         };
         let scored = format!("scored by {by} on {} rows of {}", count(self.rows as u64), self.data);
-        let repaired = match &self.calibration {
-            Some(c) => {
-                format!("chosen and repaired on {} inputs of {}, without labels", count(c.samples as u64), c.data)
-            }
-            None => "nothing was repaired".to_owned(),
+        let what = if self.repaired { "chosen and repaired" } else { "chosen, and not repaired," };
+        let inputs = match &self.calibration {
+            Some(c) => format!("on {} inputs ({}), without labels", count(c.samples as u64), c.data),
+            None => "on inputs that were made up where some were needed".to_owned(),
         };
-        vec![scored, repaired]
+        vec![scored, format!("{what} {inputs}")]
     }
 
     /// The score over the multiply-accumulates that are left.
@@ -167,7 +169,11 @@ impl Curve {
             true => ("top-1 accuracy", [0.0, 100.0]),
             false => ("drift of the outputs", [0.0, f64::INFINITY]),
         };
-        let repaired = self.calibration.as_ref().map_or_else(String::new, |c| format!(", repaired by {}", c.data));
+        let repaired = match &self.calibration {
+            _ if !self.repaired => ", not repaired".to_owned(),
+            Some(c) => format!(", repaired by {}", c.data),
+            None => ", repaired by made-up inputs".to_owned(),
+        };
         Chart {
             title: format!("{}: {what} against size", self.model),
             subtitle: format!("{} rows of {}{repaired}", count(self.rows as u64), self.data),

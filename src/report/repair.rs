@@ -32,7 +32,7 @@ impl RepairPlan {
         }
         let [cut, fitted] = self.drift.map(share);
         out.push(format!(
-            "error: of what the layer computes, squared, relative to its variance; on {} inputs of {} the outputs differ from the original's by {fitted}, by {cut} before the repair",
+            "error: of what the layer computes, squared, relative to its variance; on {} inputs ({}) the outputs differ from the original's by {fitted}, by {cut} before the repair",
             count(self.samples as u64),
             self.data
         ));
@@ -80,7 +80,7 @@ mod tests {
             repair.lines(3, 1),
             [
                 "and 1 more, with smaller errors; --plan and --json list all",
-                "error: of what the layer computes, squared, relative to its variance; on 2,000 inputs of x.npz the outputs differ from the original's by not finite, by 75.00% before the \
+                "error: of what the layer computes, squared, relative to its variance; on 2,000 inputs (x.npz) the outputs differ from the original's by not finite, by 75.00% before the \
                  repair",
                 "'l' was not fitted: a recurrent cell",
                 "and 2 more were not fitted; --plan and --json list all",

@@ -151,7 +151,9 @@ impl Summary {
 
     /// The outcome of the verification in a sentence.
     pub fn verification_line(&self) -> Option<String> {
-        self.verified.as_ref().map(verification_text)
+        let text = self.verified.as_ref().map(verification_text)?;
+        // What was fitted to data afterwards computes something else on purpose.
+        Some(if self.repair.is_some() { format!("{text}, before the repair") } else { text })
     }
 }
 

@@ -145,20 +145,7 @@ impl Batches {
 
     /// The sizes of the model's symbolic dimensions in these batches.
     pub fn sizes(&self, model: &Model) -> Sizes {
-        let mut fixed = BTreeMap::new();
-        let first = self.batches.first().map_or(&[][..], |b| b);
-        for ((v, ty), tensor) in fed_inputs(model).into_iter().zip(first) {
-            let Some(type_proto::Value::TensorType(t)) = ty.and_then(|t| t.value.as_ref()) else { continue };
-            let Some(shape) = &t.shape else { continue };
-            for (axis, (dim, &extent)) in shape.dim.iter().zip(tensor.shape()).enumerate() {
-                let symbol = match &dim.value {
-                    Some(Value::DimParam(name)) if !name.is_empty() => name.clone(),
-                    _ => format!("{}.{axis}", model.value(v).name()),
-                };
-                fixed.insert(symbol, extent);
-            }
-        }
-        Sizes { fixed, batch: 1, other: 1 }
+        batch_sizes(model, &self.batches)
     }
 
     /// The same batches, as far as they hold no more than `most` rows; at least one batch.
@@ -167,6 +154,24 @@ impl Batches {
         let count = (most / size.max(1)).clamp(1, self.batches.len());
         Self { batches: self.batches[..count].to_vec(), samples: count * size, origin: self.origin.clone() }
     }
+}
+
+/// The sizes of the model's symbolic dimensions in batches of tensors for its inputs.
+pub fn batch_sizes(model: &Model, batches: &[Vec<Tensor>]) -> Sizes {
+    let mut fixed = BTreeMap::new();
+    let first = batches.first().map_or(&[][..], |b| b);
+    for ((v, ty), tensor) in fed_inputs(model).into_iter().zip(first) {
+        let Some(type_proto::Value::TensorType(t)) = ty.and_then(|t| t.value.as_ref()) else { continue };
+        let Some(shape) = &t.shape else { continue };
+        for (axis, (dim, &extent)) in shape.dim.iter().zip(tensor.shape()).enumerate() {
+            let symbol = match &dim.value {
+                Some(Value::DimParam(name)) if !name.is_empty() => name.clone(),
+                _ => format!("{}.{axis}", model.value(v).name()),
+            };
+            fixed.insert(symbol, extent);
+        }
+    }
+    Sizes { fixed, batch: 1, other: 1 }
 }
 
 /// A batch of 16 to 32 rows that leaves the fewest over.

@@ -12,8 +12,7 @@ pub fn random_inputs(shapes: &[(String, DataType, Vec<usize>)], seed: u64) -> Ve
 }
 
 fn random(name: &str, dtype: DataType, shape: &[usize], seed: u64) -> Tensor {
-    let key = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
-    let mut rng = ChaCha8Rng::from_seed(key.into());
+    let mut rng = generator(name, seed);
     let elements = shape.iter().product::<usize>();
     if matches!(dtype, DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16) {
         let values: Vec<f64> = (0..elements).map(|_| normal(&mut rng)).collect();
@@ -26,9 +25,20 @@ fn random(name: &str, dtype: DataType, shape: &[usize], seed: u64) -> Tensor {
     Tensor::new(dtype, shape.to_vec(), data.into()).expect("bytes for every element")
 }
 
+/// A stream of random numbers for everything of this name.
+pub fn generator(name: &str, seed: u64) -> ChaCha8Rng {
+    let key = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
+    ChaCha8Rng::from_seed(key.into())
+}
+
+/// A number from 0 to 1, without 1.
+pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    f64::from(rng.next_u32()) / (1u64 << 32) as f64
+}
+
 /// The sum of twelve uniform numbers less six: mean 0, variance 1, no value beyond 6. Unlike the exact transforms it
 /// needs no logarithm, whose last bit differs between machines.
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
+pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let sum: u64 = (0..12).map(|_| u64::from(rng.next_u32())).sum();
     sum as f64 / (1u64 << 32) as f64 - 6.0
 }

@@ -14,12 +14,14 @@ mod convert;
 pub mod eval;
 mod inputs;
 mod lacking;
+mod limits;
 mod stepwise;
 mod translate;
 mod widen;
 
-pub use batches::{Batches, Misfit};
-pub use inputs::random_inputs;
+pub use batches::{Batches, Misfit, batch_sizes};
+pub use inputs::{generator, normal, random_inputs, uniform};
+pub use limits::Limits;
 pub use stepwise::Stepwise;
 
 use crate::onnx::proto::ModelProto;

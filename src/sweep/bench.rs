@@ -11,6 +11,8 @@ use crate::passes::{CANNOT_RUN, Context, Pipeline};
 pub struct Bench<'a> {
     model: &'a Model,
     context: Context,
+    /// Whether what is cut is repaired.
+    pub repair: bool,
     scorer: Scorer,
     /// The model as it is.
     pub original: Measured,
@@ -28,15 +30,16 @@ pub struct Measured {
 }
 
 impl<'a> Bench<'a> {
-    /// Scores the original. `context` holds the data for repair, of which no row should be among `rows`.
+    /// Scores the original. `context` holds the data to choose and, with `repair`, to repair by, of which no row should be
+    /// among `rows`; without any, inputs are made up.
     ///
     /// # Errors
     /// The rows do not fit the model, or it cannot be run in this process.
-    pub fn new(model: &'a Model, context: Context, rows: &Rows) -> Result<Self, SweepError> {
+    pub fn new(model: &'a Model, context: Context, repair: bool, rows: &Rows) -> Result<Self, SweepError> {
         let scorer = Scorer::new(model, rows)?;
         let score = scorer.score(model)?;
         let original = Measured { cost: cost_of(model, &context)?, score, remark: None };
-        Ok(Self { model, context, rows: scorer.rows(), scorer, original })
+        Ok(Self { model, context, repair, rows: scorer.rows(), scorer, original })
     }
 
     /// The default pipeline with this prune, as the command `prune` runs it, and what comes out of it. Nothing is
@@ -46,7 +49,7 @@ impl<'a> Bench<'a> {
     /// A pass that cannot run: [`SweepError::Pass`], with the closest where a budget is not reachable.
     pub fn measure(&self, options: &PruneOptions) -> Result<Measured, SweepError> {
         let mut model = self.model.clone();
-        let pipeline = Pipeline::standard(Box::new(Prune { options: options.clone() }));
+        let pipeline = Pipeline::standard(Box::new(Prune { options: options.clone() }), self.repair);
         let outcomes = pipeline.run(&mut model, &self.context, &mut |_| ())?;
         let mut remarks = outcomes.iter().flat_map(|(_, outcome)| &outcome.remarks);
         let remark = remarks.find(|r| r.rule == CANNOT_RUN).map(|r| r.to_string());

@@ -47,7 +47,7 @@ pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) 
     if let Some(first) = plan.repair.as_ref().and_then(|r| r.fitted.first()) {
         let reason = format!(
             "node '{}': it was fitted to data after the cut, which changes what is computed; only the cut itself can be \
-             compared, as the plan's 'verified' says it was, or by pruning with --calibrate=none",
+             compared, as the plan's 'verified' says it was, or after a prune with --no-repair",
             first.node
         );
         return Ok(Verified { outcome: Outcome::Cannot, reference, max_relative_error: None, reason: Some(reason) });
