@@ -4,6 +4,7 @@
 //! activations with the original's outputs as targets. No labels, no gradients, no training. Without calibration data
 //! the models are run on inputs that are made up: scenes of overlapping leaves, at the mean and the spread that the
 //! model's first layer expects.
+//! The plan and the report tell of every layer its error before and after.
 //!
 //! # When it refuses
 //! Without a prune before it in the same pipeline there is nothing to go by, and the pass leaves the model as it is; so

@@ -156,6 +156,10 @@ fn a_curve_of_drift() {
     assert!(curve["points"][0]["drift"].as_f64().unwrap() < 1e-3, "{curve}");
     assert!(curve["points"][1]["drift"].as_f64().unwrap() > 1e-2, "{curve}");
 
+    // Labels can be left alone.
+    let labelled = case.json(&["sweep", "@in.onnx", "--data", "@data.npz", "--labels", "none", "--ratios", "0.5"]);
+    assert_eq!((&labelled["measure"], &labelled["rows"]), (&"drift".into(), &(ROWS / 2).into()));
+
     // What cannot be reached comes with the closest that can, which is measured once.
     let curve = sweep(&["--min-channels", "4", "--targets", "macs=-30%,macs=-90%,macs=-95%"]);
     let points = curve["points"].as_array().unwrap();

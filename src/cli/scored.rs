@@ -10,6 +10,9 @@ use crate::sweep::{Rows, SweepError};
 use std::path::Path;
 use std::sync::Arc;
 
+/// The name of labels that are not to be used, though there are some.
+const NO_LABELS: &str = "none";
+
 /// What is scored, and what is repaired by.
 pub struct Divided {
     pub scored: Rows,
@@ -25,7 +28,11 @@ pub fn divide(
     calibrating: &Calibrating,
 ) -> Result<Divided, Failure> {
     let failed = |e: SweepError| Failure::from(e).of(&loaded.name);
-    let rows = Rows::new(&loaded.model, read(data)?, labels, &data.display().to_string()).map_err(failed)?;
+    let named = labels.filter(|&name| name != NO_LABELS);
+    let mut rows = Rows::new(&loaded.model, read(data)?, named, &data.display().to_string()).map_err(failed)?;
+    if labels == Some(NO_LABELS) {
+        rows.labels = None;
+    }
     let same = match &calibrating.calibrate {
         None => true,
         Some(Calibrate::Path(path)) => is_same(path, data),

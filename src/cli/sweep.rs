@@ -23,8 +23,9 @@ pub struct Args {
     /// What it is scored on: a NumPy file, or a folder of them; every other row of it where it is also what is repaired by
     #[arg(long, value_name = "FILE.npz|DIR")]
     data: PathBuf,
-    /// The array of labels; by default y where it holds whole numbers. Without labels the drift of the outputs is measured
-    #[arg(long, value_name = "NAME")]
+    /// The array of labels; by default y where it holds whole numbers. Without any, or with none, the drift of the outputs
+    /// is measured
+    #[arg(long, value_name = "NAME|none")]
     labels: Option<String>,
     /// Budgets to measure at, with commas between; by default macs=-10% to macs=-80%
     #[arg(long, value_name = "WHAT=-N%,...", value_delimiter = ',', value_parser = str::parse::<Target>)]

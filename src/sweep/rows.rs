@@ -28,7 +28,7 @@ pub struct Labels {
 
 impl Rows {
     /// Sets the labels apart from the arrays of a file. `labels` names their array; where it is `None`, the array `y` is
-    /// taken if it holds a whole number for each row and the model has no input of that name.
+    /// taken if it holds a whole number for each row, and the model has one input, of another name.
     ///
     /// # Errors
     /// There is no array named `labels`, or it holds no vector of whole numbers.
@@ -38,7 +38,8 @@ impl Rows {
         labels: Option<&str>,
         origin: &str,
     ) -> Result<Self, SweepError> {
-        let is_input = |name: &str| fed_inputs(model).into_iter().any(|(v, _)| model.value(v).name() == name);
+        let inputs = fed_inputs(model);
+        let one_input = matches!(inputs[..], [(v, _)] if model.value(v).name() != LABELS);
         let place = arrays.iter().position(|(name, _)| name == labels.unwrap_or(LABELS));
         let vector = |t: &Tensor| t.to_i64().filter(|_| t.shape().len() == 1);
         let found = match (labels, place) {
@@ -57,7 +58,7 @@ impl Rows {
                 })?;
                 Some((at, classes))
             }
-            (None, at) => at.filter(|_| !is_input(LABELS)).and_then(|at| Some((at, vector(&arrays[at].1)?))),
+            (None, at) => at.filter(|_| one_input).and_then(|at| Some((at, vector(&arrays[at].1)?))),
         };
         let labels = found.map(|(at, classes)| Labels { array: arrays.remove(at).0, classes });
         Ok(Self { arrays, labels, origin: origin.to_owned() })
