@@ -78,6 +78,9 @@ impl std::fmt::Display for Remark {
     }
 }
 
+/// The rule of remarks on models that cannot be run in this process, though a pass would have gone by what they compute.
+pub const CANNOT_RUN: &str = "cannot-run";
+
 /// What a pass did.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
@@ -100,13 +103,14 @@ pub struct Outcome {
 pub struct PassError {
     pub pass: &'static str,
     pub text: String,
-    /// Whether a budget was asked for that cannot be met.
-    pub unreachable: bool,
+    /// Where a budget was asked for that cannot be met: the closest that can, in the budget's own measure (of a size, the
+    /// share of what there was).
+    pub closest: Option<f64>,
 }
 
 impl PassError {
     pub fn new(pass: &'static str, text: impl Into<String>) -> Self {
-        Self { pass, text: text.into(), unreachable: false }
+        Self { pass, text: text.into(), closest: None }
     }
 }
 

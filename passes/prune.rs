@@ -10,7 +10,9 @@
 //! channels reach an output of the model, a softmax or a normalisation over channels, or a node that is not known. It
 //! is **kept** where it could be cut but was excluded, or has too few channels. Every group has its verdict in the
 //! plan, by node, rule and reason. A cut whose shapes do not come out as expected is undone and made without the
-//! classes at fault.
+//! classes at fault. A budget that cannot be met ends the pipeline, with the closest that can. `by=reconstruction` runs the
+//! model; where it cannot be run in this process that is an error, but where the criterion was a default (the command
+//! `prune`) communality takes over, with a remark by the rule `cannot-run`.
 //!
 //! # Options
 //! - `ratio=R` the share of the filters of each layer that goes, 0 <= R < 1; `ceil((1 - R) n)` of n are kept
@@ -34,7 +36,7 @@ mod guide;
 mod record;
 mod rounds;
 
-use super::{Context, Outcome, Pass, PassError, Remark};
+use super::{CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Opened, Shapes, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
@@ -43,7 +45,7 @@ use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
 use crate::repair::response::Response;
-use crate::run::Batches;
+use crate::run::{Batches, CannotRun};
 pub use arguments::make;
 use choose::Choice;
 pub(super) use choose::ids;
@@ -74,6 +76,9 @@ pub struct PruneOptions {
     /// Globs of layers that stay whole.
     pub exclude: Vec<String>,
     pub importance: importance::Options,
+    /// The criterion that takes over where `importance` names one that goes by what layers compute and the model cannot be
+    /// run in this process. `None` makes that an error.
+    pub otherwise: Option<Criterion>,
     /// Widths stay at multiples of this.
     pub multiple_of: usize,
     /// No layer keeps fewer channels.
@@ -116,6 +121,7 @@ impl Default for PruneOptions {
             layers: Vec::new(),
             exclude: Vec::new(),
             importance: importance::Options::default(),
+            otherwise: None,
             multiple_of: 1,
             min_channels: 1,
             dense: Dense::Auto,
@@ -131,7 +137,11 @@ impl Pass for Prune {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
         let globs = Globs::new(&opened, &self.options)?;
-        let (batches, response) = self.response(&opened, &worlds, context)?.unzip();
+        let (batches, response) = match self.response(&opened, &worlds, context) {
+            Ok(found) => found.unzip(),
+            Err(Unfit::Refused(error)) => return Err(error),
+            Err(Unfit::CannotRun(cannot, instead)) => return self.instead(instead, &cannot, model, context),
+        };
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
         let rounds = batches.as_deref().map(|batches| rounds::Rounds {
@@ -193,7 +203,7 @@ impl Prune {
         model: &Model,
         worlds: &[Shapes],
         context: &Context,
-    ) -> Result<Option<(Arc<Batches>, Response)>, PassError> {
+    ) -> Result<Option<(Arc<Batches>, Response)>, Unfit> {
         let by = self.options.importance.criterion;
         let wanted = by == Criterion::Reconstruction || (self.options.target.is_some() && by != Criterion::Communality);
         if !wanted {
@@ -206,12 +216,41 @@ impl Prune {
         });
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(cannot) if by == Criterion::Reconstruction => Err(refuse(format!(
-                "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
-            ))),
+            Err(cannot) if by == Criterion::Reconstruction => Err(match self.options.otherwise {
+                Some(instead) => Unfit::CannotRun(cannot, instead),
+                None => Unfit::Refused(refuse(format!(
+                    "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
+                ))),
+            }),
             Err(_) => Ok(None),
         }
     }
+
+    /// Chooses by another criterion, for this one needs a model that can be run.
+    fn instead(
+        &self,
+        criterion: Criterion,
+        cannot: &CannotRun,
+        model: &mut Model,
+        context: &Context,
+    ) -> Result<Outcome, PassError> {
+        let importance = importance::Options { criterion, ..self.options.importance };
+        let other = Self { options: PruneOptions { importance, otherwise: None, ..self.options.clone() } };
+        let mut outcome = other.run(model, context)?;
+        let text = format!(
+            "'{}' needs a model that can be run in this process, and it cannot: {}; channels were chosen by {criterion}",
+            self.options.importance.criterion, cannot.reason
+        );
+        outcome.remarks.insert(0, Remark { node: cannot.node.clone(), rule: CANNOT_RUN.into(), text });
+        Ok(outcome)
+    }
+}
+
+/// Why the criterion has nothing to go by.
+enum Unfit {
+    Refused(PassError),
+    /// The model cannot be run, and this criterion takes over.
+    CannotRun(CannotRun, Criterion),
 }
 
 /// What goes of which group.

@@ -4,6 +4,7 @@
 //! activations with the original's outputs as targets. No labels, no gradients, no training. Without calibration data
 //! the models are run on inputs that are made up: scenes of overlapping leaves, at the mean and the spread that the
 //! model's first layer expects.
+//! The plan and the report tell of every layer its error before and after.
 //!
 //! # When it refuses
 //! Without a prune before it in the same pipeline there is nothing to go by, and the pass leaves the model as it is; so
@@ -19,7 +20,7 @@
 //! # Example
 //! `prune(ratio=0.5), repair(ridge=0.01)`
 
-use super::{ArgumentError, Arguments, Context, Outcome, Pass, PassError, Remark};
+use super::{ArgumentError, Arguments, CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::ir::Model;
 use crate::repair::{self, Options};
 
@@ -54,7 +55,7 @@ impl Pass for Repair {
             Ok(report) => report,
             Err(cannot) => {
                 let text = format!("the model cannot be run: {}", cannot.reason);
-                let remark = Remark { node: cannot.node, rule: "cannot-run".into(), text };
+                let remark = Remark { node: cannot.node, rule: CANNOT_RUN.into(), text };
                 return Ok(Outcome {
                     summary: "nothing was repaired".to_owned(),
                     remarks: vec![remark],
@@ -80,7 +81,7 @@ impl Pass for Repair {
         Ok(Outcome {
             changes: report.repaired.len(),
             summary: format!(
-                "{} fitted on {} inputs of {}; the outputs differ by {:.3}, by {:.3} before",
+                "{} fitted on {} inputs ({}); the outputs differ by {:.3}, by {:.3} before",
                 super::counted(report.repaired.len(), "layer"),
                 report.samples,
                 report.data,

@@ -23,7 +23,7 @@
 //! The modules stand in the order of the data's path:
 //! [`onnx`] (files) -> [`ir`] (generic nodes) -> [`ops`] and [`analysis`] (what belongs together) -> [`importance`]
 //! (what may go) -> [`cut`] and [`passes`] (rewrites) -> [`onnx`]; beside it [`plan`] and [`report`] (what was done),
-//! [`verify`] and [`run`] (the proof), [`data`] and [`cli`].
+//! [`verify`] and [`run`] (the proof), [`sweep`] (what each size is worth), [`data`] and [`cli`].
 
 pub mod analysis;
 pub mod budget;
@@ -40,5 +40,6 @@ pub mod plan;
 pub mod repair;
 pub mod report;
 pub mod run;
+pub mod sweep;
 pub mod synthetic;
 pub mod verify;

@@ -40,6 +40,23 @@ pinned (float[1, 2, 4, 4] x) => (float[1, 4, 4, 4] y)
 }
 "#;
 
+/// The same chain behind a node that no interpreter knows.
+const FOREIGN: &str = r#"
+# secateur: seed=1
+<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
+foreign (float[N, 1, 8, 8] x) => (float[N, 3] y)
+<float[6, 1, 3, 3] w1, float[8, 6, 3, 3] w2, float[3, 8] w3>
+{
+    [conv1] a = Conv <pads = [1, 1, 1, 1]> (x, w1)
+    [relu1] b = Relu (a)
+    [conv2] c = Conv (b, w2)
+    [pool] d = GlobalAveragePool (c)
+    [flat] e = Flatten (d)
+    [fc] f = Gemm <transB = 1> (e, w3)
+    [bell] y = acme.Ring (f)
+}
+"#;
+
 struct Case {
     dir: TempDir,
 }
@@ -134,7 +151,9 @@ fn all(parts: impl IntoIterator<Item = String>) -> String {
 #[test]
 fn prune_says_what_it_did() {
     let case = Case::new();
-    let told = case.told(&["prune", "in.onnx", "-o", "out.onnx", "--plan", "plan.json", "--report", "report.txt"]);
+    // What a repair adds has a test of its own: its numbers hang on the machine's vector instructions.
+    let args = ["prune", "in.onnx", "-o", "out.onnx", "--no-repair", "--plan", "plan.json", "--report", "report.txt"];
+    let told = case.told(&args);
     // The last digits of the error hang on the machine's vector instructions.
     let told = told.lines().map(|l| match l.strip_prefix("verified: largest relative difference ") {
         Some(rest) => format!("verified: largest relative difference _{}", &rest[rest.find(' ').unwrap()..]),
@@ -204,7 +223,7 @@ fn every_table_is_json_too() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", case.shown(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}"))
     };
-    let pruned = json(&["prune", "in.onnx", "-o", "out.onnx", "--plan", "plan.json", "--json"]);
+    let pruned = json(&["prune", "in.onnx", "-o", "out.onnx", "--no-repair", "--plan", "plan.json", "--json"]);
     assert_eq!(pruned["layers"][0]["channels"], serde_json::json!([6, 3]));
     assert_eq!(json(&["inspect", "out.onnx", "--json"])["params"], pruned["cost"]["params"][1]);
     assert_eq!(json(&["explain", "in.onnx", "conv2", "--json"])["channels"], 8);
@@ -222,8 +241,8 @@ fn a_plan_is_replayed_and_verified() {
         let output = case.run(args, b"");
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", case.shown(&output.stderr));
     };
-    succeeds(&["prune", "in.onnx", "-o", "out.onnx", "--plan", "plan.json"]);
-    succeeds(&["apply", "plan.json", "in.onnx", "-o", "again.onnx"]);
+    succeeds(&["prune", "in.onnx", "-o", "out.onnx", "--no-repair", "--plan", "plan.json"]);
+    succeeds(&["apply", "plan.json", "in.onnx", "-o", "again.onnx", "--no-repair"]);
     assert_eq!(case.read("out.onnx"), case.read("again.onnx"));
     succeeds(&["verify", "in.onnx", "again.onnx", "--plan", "plan.json"]);
 
@@ -237,6 +256,63 @@ fn a_plan_is_replayed_and_verified() {
 }
 
 /// The chain with a filter of zeros, and one that is a copy.
+#[test]
+fn a_repair_is_told_in_full() {
+    let case = Case::new();
+    let calibrated = ["--calibrate", "noise", "--samples", "64"];
+    let prune = |out: &str, more: &[&str]| {
+        let args = [&["prune", "in.onnx", "-o", out, "--plan", "plan.json"], &calibrated[..], more].concat();
+        let output = case.run(&args, b"");
+        assert_eq!(output.status.code(), Some(0), "{}", case.shown(&output.stderr));
+        case.shown(&output.stdout)
+    };
+    let words = prune("out.onnx", &["--report", "report.txt"]);
+    assert_eq!(case.shown(&case.read("report.txt")), words);
+    for told in ["fitted layer", "error before", "fc", "on 64 inputs (noise) the outputs differ"] {
+        assert!(words.contains(told), "'{told}' is not in\n{words}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&prune("again.onnx", &["--json", "--threads", "1"])).unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&case.read("plan.json")).unwrap();
+    let repair = &plan["repair"];
+    assert_eq!(json["repair"], *repair);
+    assert_eq!((&repair["data"], &repair["samples"]), (&"noise".into(), &64.into()));
+    assert!(repair["drift"][1].as_f64() < repair["drift"][0].as_f64(), "{repair}");
+    let fitted: Vec<&str> = repair["fitted"].as_array().unwrap().iter().map(|f| f["node"].as_str().unwrap()).collect();
+    assert_eq!(fitted, ["conv2", "fc"]);
+    let conv2 = &repair["fitted"][0];
+    assert_eq!(conv2["channels"], serde_json::json!([6, 3]));
+    assert!(conv2["error"][1].as_f64() < conv2["error"][0].as_f64(), "{conv2}");
+
+    // A plan with a repair is replayed like any other; that repaired weights are others is no failed verification.
+    let apply = case.run(&[&["apply", "plan.json", "in.onnx", "-o", "replayed.onnx"], &calibrated[..]].concat(), b"");
+    assert_eq!(apply.status.code(), Some(0), "{}", case.shown(&apply.stderr));
+    assert_eq!(case.read("replayed.onnx"), case.read("out.onnx"));
+    let verify = case.told(&["verify", "in.onnx", "out.onnx", "--plan", "plan.json"]);
+    assert!(verify.contains("cannot verify: node 'conv2': it was fitted") && verify.ends_with("exit 0\n"), "{verify}");
+    let strict = case.refused(&["verify", "in.onnx", "out.onnx", "--plan", "plan.json", "--strict"]);
+    assert!(strict.ends_with("exit 4\n"), "{strict}");
+}
+
+#[test]
+fn a_model_that_cannot_be_run_is_pruned_by_its_weights() {
+    let case = Case::new();
+    case.model("foreign.onnx", &parsed(FOREIGN));
+    let prune =
+        |more: &[&'static str]| [&["prune", "foreign.onnx", "-o", "out.onnx", "--calibrate", "noise"], more].concat();
+    let told = case.refused(&prune(&["--by", "reconstruction"]));
+    assert!(told.contains("'bell'") && told.contains("choose by communality") && told.ends_with("exit 1\n"), "{told}");
+    let told = case.told(&prune(&["--plan", "plan.json"]));
+    assert!(told.contains("warning: prune: node 'bell': 'reconstruction' needs a model that can be run"), "{told}");
+    assert!(told.contains("chosen by communality") && told.ends_with("exit 0\n"), "{told}");
+    assert!(told.contains("warning: repair: node 'bell': the model cannot be run"), "{told}");
+    let calibrated: serde_json::Value = serde_json::from_slice(&case.read("plan.json")).unwrap();
+    assert_eq!(calibrated["options"]["by"], "communality");
+    assert!(calibrated["repair"].is_null());
+    let bytes = case.read("out.onnx");
+    case.told(&["prune", "foreign.onnx", "-o", "out.onnx", "--by", "communality"]);
+    assert_eq!(case.read("out.onnx"), bytes);
+}
+
 fn sparse() -> ModelProto {
     let fill = |g: &mut GraphProto, name: &str, change: fn(&mut [f64])| {
         let tensor = g.initializer.iter_mut().find(|t| t.name() == name).unwrap();

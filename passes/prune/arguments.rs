@@ -33,6 +33,7 @@ pub fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
             one_at_a_time: a.flag("one-at-a-time")?,
             seed: a.value("seed", "a number", default.importance.seed)?,
         },
+        otherwise: default.otherwise,
         multiple_of: a.value("multiple-of", "a number of channels, at least 1", AtLeastOne(default.multiple_of))?.0,
         min_channels: a.value("min-channels", "a number of channels, at least 1", AtLeastOne(default.min_channels))?.0,
         dense: a.choice("dense", &names(Dense::ALL, Dense::name), default.dense)?,

@@ -113,7 +113,7 @@ impl By<'_> {
         let along_order = |group: &Group, mut readouts: Vec<Readout>| -> Path {
             let classes = group.classes.len();
             if importance.criterion.is_by_readers() {
-                return path(&mut readouts, classes, classes, importance.keep_central);
+                return path(&mut readouts, classes, asked.most(group), importance.keep_central);
             }
             let all = Quotas::of(&vec![true; classes], classes);
             match choose::rank(self.model, self.coupling, group, all, asked) {
@@ -128,6 +128,18 @@ impl By<'_> {
                 self.groups.par_iter().zip(readouts).map(|(g, r)| along_order(g, r.into_iter().collect())).collect()
             }
         }
+    }
+}
+
+impl Asked<'_> {
+    /// How many classes of a group go at most: an order needs not be longer.
+    fn most(&self, group: &Group) -> usize {
+        let classes = group.classes.len();
+        // Cells give up equally many each, which may be any of the order.
+        let whole = self.options.target.is_some() || group.classes.iter().any(|c| c.cell.is_some());
+        let ratios = self.options.layers.iter().map(|l| l.1).chain([self.options.ratio]);
+        let highest = if whole { 1.0 } else { ratios.fold(0.0, f64::max) };
+        (classes as f64 * highest).ceil() as usize
     }
 }
 
@@ -151,7 +163,7 @@ pub(super) fn unreachable(target: Target, closest: f64) -> PassError {
         percent(target.share),
         percent(closest)
     ));
-    error.unreachable = true;
+    error.closest = Some(closest);
     error
 }
 

@@ -37,6 +37,7 @@ pub(super) fn plan(
             bytes: [before.bytes, after.bytes],
         },
         reach: reaches(model, coupling, groups, choices),
+        repair: None,
         verified: None,
     }
 }

@@ -5,7 +5,7 @@
 //! on that. Only the choice comes out of here: the cut itself is made of the original in one go, as any other.
 
 use super::choose::{self, Asked, Choice};
-use super::guide::{By, Guide, Guided, Target};
+use super::guide::{By, Guide, Guided, Target, unreachable};
 use super::{Globs, PruneOptions};
 use crate::analysis::{Atom, Coupling, Group, Origin, Shapes, cost, groups, infer_all};
 use crate::cut::cut;
@@ -99,7 +99,11 @@ impl Rounds<'_> {
             let dense = choose::cuts_dense(&coupling_now, &groups_now, self.options.dense);
             let asked = Asked { options: &options, globs: self.globs, source: &self.context.source, dense };
             let by = By { model: &now, coupling: &coupling_now, groups: &groups_now, response: Some(seen) };
-            let guide = by.guide(&asked, limit)?;
+            // What a round cannot reach is told in terms of the original.
+            let guide = by.guide(&asked, limit).map_err(|e| match e.closest {
+                Some(closest) => unreachable(target, closest * left / whole.max(1.0)),
+                None => e,
+            })?;
             let choices = choose::choose(&now, &coupling_now, &groups_now, &asked, Some(&guide), true);
             if round == 1 {
                 selection.first = guide.groups.clone();

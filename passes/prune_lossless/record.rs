@@ -186,6 +186,7 @@ impl Record {
                 bytes: [before.bytes, after.bytes],
             },
             reach: ReachPlan::default(),
+            repair: None,
             verified: None,
         }
     }

@@ -11,6 +11,7 @@ use crate::passes::{Context, Outcome, Pass, PassError, Pipeline, prune};
 use crate::plan::Plan;
 use crate::verify;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -55,7 +56,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let loaded = load(&input, &common.input_shape, console)?;
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let make = || Pipeline::standard(Box::new(Replay(plan)), !repairing.no_repair);
-    let calibration = calibrating.batches(&loaded)?;
+    let calibration = calibrating.batches(&loaded)?.map(Arc::new);
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
     finish(done, &loaded, &common, judging, None, console)
 }

@@ -33,10 +33,11 @@ impl std::str::FromStr for Calibrate {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Calibration and repair")]
 pub struct Calibrating {
-    /// Unlabelled inputs to choose and to repair by: a NumPy file or a folder of them; normally distributed noise; or
-    /// none, and scenes are made up at the level that the first layer expects
-    #[arg(long, value_name = "FILE.npz|DIR|noise|none", default_value = "none")]
-    pub calibrate: Calibrate,
+    /// Inputs to choose and to repair by, without labels: a NumPy file or a folder of them; normally distributed noise; or
+    /// none, and scenes are made up at the level that the first layer expects. By default none, but every other row of
+    /// --data where there is that
+    #[arg(long, value_name = "FILE.npz|DIR|noise|none")]
+    pub calibrate: Option<Calibrate>,
     /// Inputs that are used of these, evenly taken
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: u32,
@@ -54,7 +55,7 @@ impl Calibrating {
     /// The inputs, as the model reads them; `None` where there are none.
     pub fn batches(&self, loaded: &Loaded) -> Result<Option<Batches>, Failure> {
         let most = self.samples as usize;
-        let batches = match &self.calibrate {
+        let batches = match self.calibrate.as_ref().unwrap_or(&Calibrate::None) {
             Calibrate::None => return Ok(None),
             Calibrate::Noise => Batches::noise(&loaded.model, &loaded.sizes, most, 0),
             Calibrate::Path(path) => Batches::of(&loaded.model, &read(path)?, most, &path.display().to_string()),
@@ -64,7 +65,7 @@ impl Calibrating {
 }
 
 /// The arrays of a file, or those of all NumPy files of a folder, by name, end to end in the order of the file names.
-fn read(path: &Path) -> Result<Vec<(String, Tensor)>, Failure> {
+pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>, Failure> {
     let failed = |text: String| Failure::failed(text);
     if !path.is_dir() {
         return data::read(path).map_err(|e| failed(e.to_string()));

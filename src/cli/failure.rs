@@ -69,7 +69,7 @@ impl From<ImportError> for Failure {
 
 impl From<PassError> for Failure {
     fn from(e: PassError) -> Self {
-        Self::new(if e.unreachable { REFUSED } else { FAILED }, e.to_string())
+        Self::new(if e.closest.is_some() { REFUSED } else { FAILED }, e.to_string())
     }
 }
 

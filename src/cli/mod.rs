@@ -8,6 +8,7 @@
 
 mod apply;
 mod calibrate;
+mod choice;
 mod console;
 mod diff;
 mod eval;
@@ -19,8 +20,10 @@ mod passes;
 mod pipeline;
 mod prune;
 mod run;
+mod scored;
 mod sizes;
 mod source;
+mod sweep;
 mod target;
 mod verify;
 
@@ -38,7 +41,7 @@ Exit codes:
   1  failed: a file could not be read, worked on or written
   2  usage: the arguments do not make sense, or name something that is not in the model
   3  verification failed: the pruned model does not compute what it should
-  4  refused under --strict: nothing could be cut, or the result could not be verified
+  4  a --target cannot be reached; or refused under --strict: nothing could be cut, or the result could not be verified
 
 IN and OUT may be '-' for standard input and output.";
 
@@ -67,6 +70,8 @@ enum Command {
     Apply(apply::Args),
     /// Measure top-1 accuracy on labelled data
     Eval(eval::Args),
+    /// Measure what the model is worth at each size: a curve of size against accuracy, or against drift without labels
+    Sweep(sweep::Args),
     /// List the passes, or describe one
     Passes(passes::Args),
 }
@@ -81,6 +86,7 @@ fn dispatch(command: Command, console: &mut Console) -> Result<(), Failure> {
         Command::Diff(args) => diff::run(args, console),
         Command::Apply(args) => apply::run(args, console),
         Command::Eval(args) => eval::run(args, console),
+        Command::Sweep(args) => sweep::run(args, console),
         Command::Passes(args) => passes::run(args, console),
     }
 }

@@ -8,9 +8,9 @@ use super::source::{Loaded, is_stream};
 use super::target::Targets;
 use crate::analysis::infer_all;
 use crate::ir::Model;
-use crate::passes::{Context, Event, Pipeline};
+use crate::passes::{CANNOT_RUN, Context, Event, Pipeline};
 use crate::plan::{ModelRef, Outcome as Verdict, Plan};
-use crate::report::{PassLine, Summary};
+use crate::report::{AccuracyChange, PassLine, Summary};
 use crate::run::Batches;
 use crate::verify;
 use serde::Serialize;
@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 /// Groups that are told about when they were left alone; the others are counted.
 const TOLD: usize = 5;
+
+/// Fitted layers that are told about, the worst first; the others are counted.
+const FITTED: usize = 8;
 
 /// What prune, run and apply have in common.
 #[derive(Debug, clap::Args)]
@@ -59,6 +62,8 @@ pub struct Done {
     pub model: Model,
     pub plan: Option<Plan>,
     pub passes: Vec<PassLine>,
+    /// How the budget was found, where accuracy was to be kept.
+    pub accuracy: Option<AccuracyChange>,
 }
 
 /// Runs passes on a copy of the model. Where `judging` asks for it, the pass that cuts is verified.
@@ -67,7 +72,7 @@ pub fn execute(
     loaded: &Loaded,
     common: &Common,
     verify: Option<&verify::Options>,
-    calibration: Option<Batches>,
+    calibration: Option<Arc<Batches>>,
     console: &Console,
 ) -> Result<Done, Failure> {
     let bar = console.progress(0);
@@ -75,7 +80,7 @@ pub fn execute(
         sizes: loaded.sizes.clone(),
         verify_each: common.verify_each,
         source: loaded.map.clone(),
-        calibration: calibration.map(Arc::new),
+        calibration,
         removal: None,
     };
     let work = || -> Result<Done, Failure> {
@@ -96,7 +101,11 @@ pub fn execute(
             }
         })?;
         let passes = outcomes.iter().map(|(name, outcome)| PassLine::new(name, outcome)).collect();
+        let repair = outcomes.iter().filter_map(|(_, outcome)| outcome.repair.as_ref()).next_back().map(Into::into);
         let mut plan = outcomes.into_iter().filter_map(|(_, outcome)| outcome.plan).next_back();
+        if let Some(plan) = &mut plan {
+            plan.repair = repair;
+        }
         if let (Some(options), Some((before, after, made))) = (verify, around)
             && let Some(plan) = plan.as_mut().filter(|_| !made.tensors.is_empty())
         {
@@ -104,17 +113,18 @@ pub fn execute(
             let verified = verify::verify(&before, &after, &made, options);
             plan.verified = Some(verified.map_err(|e| Failure::failed(e.to_string()))?);
         }
-        Ok(Done { model, plan, passes })
+        Ok(Done { model, plan, passes, accuracy: None })
     };
-    let done = match common.threads {
-        None => work(),
-        Some(n) => {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(n.into()).build();
-            pool.map_err(|e| Failure::failed(format!("{n} threads cannot be started: {e}")))?.install(work)
-        }
-    };
+    let done = on_threads(common.threads, work)?;
     bar.finish_and_clear();
     done.map_err(|f| f.of(&loaded.name))
+}
+
+/// Works on so many threads, or on as many as there are processors.
+pub fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let Some(n) = threads else { return Ok(work()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(n.into()).build();
+    Ok(pool.map_err(|e| Failure::failed(format!("{n} threads cannot be started: {e}")))?.install(work))
 }
 
 /// Judges, writes and tells what was done. `report` is a file for the summary.
@@ -138,7 +148,8 @@ pub fn finish(
         return Err(Failure::failed("no sizes could be assumed for the model's inputs").of(&loaded.name));
     };
     let plan = done.plan.as_ref();
-    let summary = Summary::new((&loaded.model, before), (&done.model, after), done.passes, plan);
+    let mut summary = Summary::new((&loaded.model, before), (&done.model, after), done.passes, plan);
+    summary.accuracy = done.accuracy;
     judge(&summary, plan, judging).map_err(|f| f.of(&loaded.name))?;
     let told = Told {
         input: &loaded.name,
@@ -155,6 +166,10 @@ pub fn finish(
         console.json(&told)?
     } else {
         console.text(&words(&told, console.width))?
+    }
+    for (pass, remark) in summary.remarks(CANNOT_RUN) {
+        let node = remark.node.as_ref().map(|n| format!("node '{n}': ")).unwrap_or_default();
+        console.warn(&format!("{pass}: {node}{}", remark.text));
     }
     if let Some(verified) = summary.verified.as_ref().filter(|v| v.outcome == Verdict::Cannot) {
         console.warn(&crate::report::verification_text(verified));
@@ -208,15 +223,17 @@ fn words(told: &Told, width: Option<u16>) -> String {
         let names: Vec<&str> = idle.iter().map(|p| &p.pass[..]).collect();
         out += &format!("  nothing to do: {}\n", names.join(", "));
     }
-    let mut table = |table: crate::report::Table| {
-        out.push('\n');
-        out += &super::console::layout(&table, width);
-        out.push('\n');
-    };
+    let laid_out = |table: crate::report::Table| format!("\n{}\n", super::console::layout(&table, width));
     if summary.has_cut() {
-        table(summary.layer_table());
+        out += &laid_out(summary.layer_table());
     }
-    table(summary.cost_table());
+    if let Some(repair) = &summary.repair {
+        out += &laid_out(repair.table(FITTED));
+        for line in repair.lines(FITTED, TOLD) {
+            out += &format!("  {line}\n");
+        }
+    }
+    out += &laid_out(summary.cost_table());
     if !summary.layers.is_empty() && !summary.has_cut() {
         out += "\nNothing was cut: every group of layers is pinned or kept.\n";
     }
@@ -224,6 +241,12 @@ fn words(told: &Told, width: Option<u16>) -> String {
         out += "\nLeft as they are, the most costly first:\n";
         for line in summary.untouched_lines(TOLD) {
             out += &format!("  {line}\n");
+        }
+    }
+    if let Some(accuracy) = &summary.accuracy {
+        out.push('\n');
+        for line in accuracy.lines() {
+            out += &format!("{line}\n");
         }
     }
     if let Some(line) = summary.verification_line() {

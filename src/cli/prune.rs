@@ -1,20 +1,22 @@
 //! `secateur prune`: the default pipeline.
 
 use super::calibrate::{Calibrate, Calibrating, Repairing};
+use super::choice::{Choice, check_globs, ratio};
 use super::console::Console;
 use super::failure::Failure;
-use super::near::did_you_mean;
-use super::pipeline::{Common, Judging, execute, finish};
+use super::pipeline::{Common, Done, Judging, execute, finish, on_threads};
+use super::scored::divide;
 use super::source::{Loaded, load};
 use super::target::Targets;
-use crate::importance::{self, Criterion, Reading, Representation, Similarity};
-use crate::passes::prune::{Dense, Prune, PruneOptions, Target};
+use crate::passes::prune::{Prune, PruneOptions, Target};
 use crate::passes::prune_lossless::PruneLossless;
-use crate::passes::{Pass, Pipeline};
+use crate::passes::{Context, Pass, Pipeline};
+use crate::report::AccuracyChange;
+use crate::run::Batches;
+use crate::sweep::{Bench, Found, Rows, smallest};
 use crate::verify;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use globset::Glob;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,6 +27,13 @@ pub struct Args {
     common: Common,
     #[command(flatten)]
     judging: Judging,
+    /// Labelled data that --target accuracy-drop is measured on, by default that of --calibrate; where it is also what is
+    /// repaired by, even rows are for repair and odd ones are measured
+    #[arg(long, value_name = "FILE.npz|DIR")]
+    data: Option<PathBuf>,
+    /// The array of labels; by default y where it holds whole numbers
+    #[arg(long, value_name = "NAME")]
+    labels: Option<String>,
     #[command(flatten)]
     calibrating: Calibrating,
     #[command(flatten)]
@@ -35,7 +44,9 @@ pub struct Args {
     /// Write the summary that is printed: as JSON where the name ends in .json, else as text
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    // Last, for its heading is that of all that follows.
+    // Last, for their heading is that of all that follows.
+    #[command(flatten)]
+    amount: Amount,
     #[command(flatten)]
     choice: Choice,
 }
@@ -57,151 +68,127 @@ const CHOOSING: [&str; 13] = [
     "dense",
 ];
 
-/// What goes, and by which criterion.
+/// How many filters go.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Choice of filters")]
-struct Choice {
+struct Amount {
     /// Share of each layer's filters that goes, 0 <= R < 1
     #[arg(long, value_name = "R", default_value = "0.5", value_parser = ratio, allow_negative_numbers = true)]
     ratio: f64,
-    /// A budget for the whole model in place of ratios: macs=-50%, params=-30%, bytes=-30%
-    #[arg(long, value_name = "WHAT=-N%", value_parser = target, conflicts_with_all = ["ratio", "layer"])]
-    target: Option<Target>,
+    /// A goal for the whole model in place of ratios: macs=-50%, params=-30%, bytes=-30%, or the smallest model whose
+    /// accuracy on labelled data falls by at most N points, accuracy-drop=1%
+    #[arg(long, value_name = "WHAT=-N%", value_parser = str::parse::<Goal>, conflicts_with_all = ["ratio", "layer"])]
+    target: Option<Goal>,
     /// Another ratio for the layers whose name matches a glob; the last match counts
     #[arg(long, value_name = "GLOB=R", value_parser = layer)]
     layer: Vec<(String, f64)>,
-    /// Leave the layers whose name matches a glob as they are, and all that is coupled with them
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
-    /// What makes a filter dispensable; by default reconstruction for a budget or where there is calibration data, else
-    /// communality; degree is the published criterion
-    #[arg(long, value_parser = names(Criterion::ALL, Criterion::name))]
-    by: Option<Criterion>,
-    /// What stands for a filter when two are compared
-    #[arg(long, default_value_t, value_parser = names(Representation::ALL, Representation::name))]
-    representation: Representation,
-    /// How their similarity is read from the cosine
-    #[arg(long, default_value_t, value_parser = names(Similarity::ALL, Similarity::name))]
-    similarity: Similarity,
-    /// Which definition to use where the published one differs from a sound one
-    #[arg(long, default_value_t, value_parser = names(Reading::ALL, Reading::name))]
-    reading: Reading,
-    /// Update the graph after every removal
-    #[arg(long)]
-    one_at_a_time: bool,
-    /// The control: keep the most central filters instead of removing them
-    #[arg(long, value_name = "central", value_parser = ["central"])]
-    keep: Option<String>,
-    /// Keep the number of channels at multiples of N
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    multiple_of: usize,
-    /// Keep at least N channels of every layer
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
-    min_channels: usize,
-    /// Cut groups that consist of dense layers only; auto: where they are 5 % or more of the MACs that could be cut
-    #[arg(long, value_name = "WHEN", default_value = "auto", default_missing_value = "true", num_args = 0..=1,
-          require_equals = true, value_parser = dense())]
-    dense: Dense,
-    /// Seed of --by random, and of the inputs that verification runs on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+}
+
+/// What a whole model is to meet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Goal {
+    Budget(Target),
+    /// Points of accuracy that may be lost.
+    AccuracyDrop(f64),
+}
+
+impl std::str::FromStr for Goal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(points) = text.strip_prefix("accuracy-drop=") else {
+            return text.parse().map(Self::Budget).map_err(|e: String| format!("{e}, or accuracy-drop=1%"));
+        };
+        let points = points.strip_suffix('%').and_then(|p| p.parse().ok()).filter(|p| (0.0..100.0).contains(p));
+        points.map(Self::AccuracyDrop).ok_or_else(|| {
+            format!("'{text}': how many points of accuracy may be lost, 0% <= N < 100%, such as accuracy-drop=1%")
+        })
+    }
 }
 
 pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
-    let Args { input, common, choice, judging, calibrating, repairing, lossless, report } = args;
+    let Args { input, common, choice, amount, judging, calibrating, repairing, data, labels, lossless, report } = args;
     let seed = choice.seed;
-    let options = choice.options(calibrating.calibrate != Calibrate::None);
+    if (data.is_some() || labels.is_some()) && !matches!(amount.target, Some(Goal::AccuracyDrop(_))) {
+        return Err(Failure::usage("--data and --labels are for --target accuracy-drop=N%"));
+    }
     Targets { model: &common.output, plan: common.plan.as_deref(), report: report.as_deref() }.check(console)?;
     let loaded = load(&input, &common.input_shape, console)?;
-    check_globs(&options, &loaded).map_err(|f| f.of(&loaded.name))?;
+    let named = |f: Failure| f.of(&loaded.name);
+    let (calibration, scored) = match amount.target {
+        Some(Goal::AccuracyDrop(drop)) => {
+            let divided = divide(&loaded, labelled(data.as_deref(), &calibrating)?, labels.as_deref(), &calibrating)?;
+            (divided.calibration, Some((drop, divided.scored)))
+        }
+        _ => (calibrating.batches(&loaded)?.map(Arc::new), None),
+    };
+    let mut options = PruneOptions {
+        ratio: amount.ratio,
+        layers: amount.layer,
+        ..choice.options(calibration.is_some(), amount.target.is_some())
+    };
+    check_globs(&options, &loaded).map_err(named)?;
+    let mut accuracy = None;
+    match (amount.target, scored) {
+        (Some(Goal::Budget(target)), _) => options.target = Some(target),
+        (_, Some((drop, rows))) => {
+            let found = search(&loaded, &common, &repairing, &options, calibration.clone(), (drop, &rows), console)
+                .map_err(named)?;
+            options.target = Some(found.target);
+            accuracy = Some(AccuracyChange::new(&rows, &found, drop));
+        }
+        _ => {}
+    }
     let verify = verify::Options { sizes: loaded.sizes.clone(), seed, ..Default::default() };
     let cutter: Box<dyn Pass + Send> = if lossless { Box::new(PruneLossless) } else { Box::new(Prune { options }) };
     let make = || Pipeline::standard(cutter, !repairing.no_repair);
-    let calibration = calibrating.batches(&loaded)?;
     let done = execute(make, &loaded, &common, (!judging.no_verify).then_some(&verify), calibration, console)?;
-    finish(done, &loaded, &common, judging, report.as_deref(), console)
+    finish(Done { accuracy, ..done }, &loaded, &common, judging, report.as_deref(), console)
 }
 
-impl Choice {
-    fn options(self, data: bool) -> PruneOptions {
-        PruneOptions {
-            ratio: self.ratio,
-            target: self.target,
-            layers: self.layer,
-            exclude: self.exclude,
-            importance: importance::Options {
-                criterion: self.by.unwrap_or(match data || self.target.is_some() {
-                    true => Criterion::Reconstruction,
-                    false => Criterion::Communality,
-                }),
-                representation: self.representation,
-                similarity: self.similarity,
-                reading: self.reading,
-                keep_central: self.keep.is_some(),
-                one_at_a_time: self.one_at_a_time,
-                seed: self.seed,
-            },
-            multiple_of: self.multiple_of,
-            min_channels: self.min_channels,
-            dense: self.dense,
-        }
+/// Where labelled data is: in a file of its own, or in the one that is calibrated by.
+fn labelled<'a>(data: Option<&'a Path>, calibrating: &'a Calibrating) -> Result<&'a Path, Failure> {
+    match (data, &calibrating.calibrate) {
+        (Some(path), _) => Ok(path),
+        (None, Some(Calibrate::Path(path))) => Ok(path),
+        _ => Err(Failure::usage(
+            "--target accuracy-drop needs labelled data: --data FILE.npz, or --calibrate FILE.npz with an array of labels",
+        )),
     }
 }
 
-/// Every glob has to match a layer: one that matches nothing is a mistake that would go unnoticed.
-fn check_globs(options: &PruneOptions, loaded: &Loaded) -> Result<(), Failure> {
-    let globs =
-        options.layers.iter().map(|(g, _)| ("--layer", g)).chain(options.exclude.iter().map(|g| ("--exclude", g)));
-    let model = &loaded.model;
-    let mut layers: Option<Vec<String>> = None;
-    for (option, text) in globs {
-        let glob = Glob::new(text).map_err(|e| Failure::usage(format!("{option} '{text}' is not a glob: {e}")))?;
-        let glob = glob.compile_matcher();
-        let layers = layers.get_or_insert_with(|| {
-            let makes =
-                |op: &str| op.contains("Conv") || matches!(op, "Gemm" | "MatMul" | "Einsum" | "LSTM" | "GRU" | "RNN");
-            model.walk().into_iter().filter(|&n| makes(model.node(n).op_type())).map(|n| model.label(n)).collect()
-        });
-        if !layers.iter().any(|l| glob.is_match(l)) {
-            let near = did_you_mean(text, layers);
-            return Err(Failure::usage(format!(
-                "{option} '{text}' matches no layer{near}; `secateur inspect` lists their names"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn ratio(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().map_err(|_| "a number is expected, such as 0.5".to_owned())?;
-    match (0.0..1.0).contains(&number) {
-        true => Ok(number),
-        false => Err("a ratio is the share of filters that goes: 0 <= R < 1".to_owned()),
-    }
-}
-
-fn target(text: &str) -> Result<Target, String> {
-    text.parse::<Target>()
+/// The smallest budget that keeps the accuracy of the rows.
+fn search(
+    loaded: &Loaded,
+    common: &Common,
+    repairing: &Repairing,
+    options: &PruneOptions,
+    calibration: Option<Arc<Batches>>,
+    (drop, rows): (f64, &Rows),
+    console: &Console,
+) -> Result<Found, Failure> {
+    let context = Context {
+        sizes: loaded.sizes.clone(),
+        verify_each: common.verify_each,
+        source: loaded.map.clone(),
+        calibration,
+        removal: None,
+    };
+    let bar = console.progress(7);
+    bar.set_message("the original");
+    let work = || {
+        let bench = Bench::new(&loaded.model, context, !repairing.no_repair, rows)?;
+        smallest(&bench, options, drop, &mut |target| {
+            bar.set_message(target.to_string());
+            bar.inc(1);
+        })
+    };
+    let found = on_threads(common.threads, work);
+    bar.finish_and_clear();
+    Ok(found??)
 }
 
 fn layer(text: &str) -> Result<(String, f64), String> {
     let (glob, r) = text.rsplit_once('=').ok_or("GLOB=R is expected, such as 'stem*=0.25'")?;
     Ok((glob.to_owned(), ratio(r)?))
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "a whole number of at least 1 is expected".to_owned())
-}
-
-fn dense() -> impl TypedValueParser<Value = Dense> {
-    PossibleValuesParser::new(Dense::ALL.iter().map(|d| d.name()))
-        .map(|text| *Dense::ALL.iter().find(|d| d.name() == text).expect("one of the names"))
-}
-
-/// A choice by its name; the help lists them all.
-fn names<T>(all: &'static [T], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + std::str::FromStr<Err = importance::ParseNameError> + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(all.iter().map(|&c| name(c))).try_map(|text| text.parse::<T>())
 }

@@ -8,6 +8,7 @@ use super::source::load;
 use super::target::Targets;
 use crate::passes::Pipeline;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,7 +37,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let loaded = load(&input, &common.input_shape, console)?;
     // Passes need not be able to change threads, so they are made where they run.
     let make = || parse().expect("parsed before");
-    let calibration = calibrating.batches(&loaded)?;
+    let calibration = calibrating.batches(&loaded)?.map(Arc::new);
     let done = execute(make, &loaded, &common, None, calibration, console)?;
     finish(done, &loaded, &common, Judging { no_verify: true, strict: false }, None, console)
 }

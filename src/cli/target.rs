@@ -65,18 +65,34 @@ impl Targets<'_> {
             let written = onnx::write_releasing(&proto, self.model, map);
             written.map_err(|e| Failure::failed(e.to_string()).of(self.model.display().to_string()))?;
         }
-        for text in waiting {
-            match text {
-                Waiting::File(file, path) => {
-                    file.persist(&path).map_err(|e| io(&path, "written", &e.error))?;
-                }
-                Waiting::Stream(text) => {
-                    let written = console.stdout.write_all(text.as_bytes());
-                    written.map_err(|e| Failure::failed(e.to_string()).of("standard output"))?;
-                }
-            }
+        waiting.into_iter().try_for_each(|text| settle(text, console))
+    }
+}
+
+/// Refuses a place that a text cannot be written to, before any work.
+pub fn check_text(path: &Path, console: &mut Console) -> Result<(), Failure> {
+    if is_stream(path) {
+        console.binary = true;
+        return Ok(());
+    }
+    writable(path)
+}
+
+/// Writes one text.
+pub fn write_text(path: &Path, text: String, console: &mut Console) -> Result<(), Failure> {
+    settle(prepare(path, text)?, console)
+}
+
+fn settle(text: Waiting, console: &mut Console) -> Result<(), Failure> {
+    match text {
+        Waiting::File(file, path) => {
+            file.persist(&path).map_err(|e| io(&path, "written", &e.error))?;
+            Ok(())
         }
-        Ok(())
+        Waiting::Stream(text) => {
+            let written = console.stdout.write_all(text.as_bytes());
+            written.map_err(|e| Failure::failed(e.to_string()).of("standard output"))
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Readout {
     /// What a unit of its squared error is worth.
     worth: f64,
     gone: Vec<bool>,
+    /// Which columns the matrices still hold.
+    kept: Vec<usize>,
 }
 
 /// What the removal of a column does: `inverse -= scaled row^T`, `products -= scaled rest^T + rest scaled^T`.
@@ -49,7 +51,7 @@ impl Readout {
     /// relative to the mean moment.
     pub fn new(moments: &Matrix, weights: &[f64], columns: Vec<Vec<usize>>, ridge: f64, worth: f64) -> Option<Self> {
         let d = moments.size();
-        let by_column = Transposed { data: weights, columns: d, outs: weights.len() / d.max(1) };
+        let by_column = Transposed { data: weights, inputs: d, outs: weights.len() / d.max(1) };
         Self::of_products(moments, &gram(&by_column), columns, ridge, worth)
     }
 
@@ -70,6 +72,7 @@ impl Readout {
             products_diagonal: diagonal(&products),
             due: Vec::new(),
             gone: vec![false; d],
+            kept: (0..d).collect(),
             inverse,
             products,
             columns,
@@ -128,11 +131,15 @@ impl Readout {
     /// readout was made of.
     pub fn refitted(&mut self, moments: &Matrix, weights: &[f64], ridge: f64) -> Option<Vec<f64>> {
         self.settle();
-        let d = self.gone.len();
+        let d = moments.size();
         // `[columns][outs]`, one column of the weight after the other.
         let weights = DMatrix::from_fn(d, weights.len() / d.max(1), |i, o| weights[o * d + i]);
-        let new = &self.inverse * (ridged(moments, ridge)? * weights);
-        Some(new.iter().copied().collect())
+        let left = &self.inverse * (ridged(moments, ridge)? * weights).select_rows(&self.kept);
+        let mut new = vec![0.0; left.ncols() * d];
+        for (o, row) in new.chunks_exact_mut(d.max(1)).enumerate() {
+            self.kept.iter().enumerate().for_each(|(i, &column)| row[column] = left[(i, o)]);
+        }
+        Some(new)
     }
 
     /// Does without a class; the other columns take over what they can.
@@ -175,12 +182,18 @@ impl Readout {
         self.products.gemm(-1.0, &rest, &scaled.transpose(), 1.0);
         self.due.clear();
         // Of what is gone only rounding is left.
-        for (b, _) in self.gone.iter().enumerate().filter(|g| *g.1) {
-            for m in [&mut self.products, &mut self.inverse] {
-                m.row_mut(b).fill(0.0);
-                m.column_mut(b).fill(0.0);
-            }
+        let left: Vec<usize> = (0..d).filter(|&i| !self.gone[i]).collect();
+        let mut place = vec![None; d];
+        left.iter().enumerate().for_each(|(i, &column)| place[column] = Some(i));
+        for m in [&mut self.inverse, &mut self.products] {
+            *m = m.select_rows(&left).select_columns(&left);
         }
+        for list in [&mut self.inverse_diagonal, &mut self.products_diagonal] {
+            *list = left.iter().map(|&i| list[i]).collect();
+        }
+        self.columns.iter_mut().for_each(|c| *c = c.iter().filter_map(|&i| place[i]).collect());
+        self.kept = left.iter().map(|&i| self.kept[i]).collect();
+        self.gone = vec![false; left.len()];
     }
 }
 
@@ -193,16 +206,16 @@ fn ridged(moments: &Matrix, ridge: f64) -> Option<DMatrix<f64>> {
         .then(|| DMatrix::from_fn(d, d, |i, j| moments.row(i)[j] + if i == j { hold } else { 0.0 }))
 }
 
-/// Weights `[outs][columns]`, column by column.
+/// Weights `[outs][inputs]`, column by column.
 struct Transposed<'a> {
     data: &'a [f64],
-    columns: usize,
+    inputs: usize,
     outs: usize,
 }
 
 impl Rows for Transposed<'_> {
     fn rows(&self) -> usize {
-        self.columns
+        self.inputs
     }
 
     fn columns(&self) -> usize {
@@ -210,7 +223,7 @@ impl Rows for Transposed<'_> {
     }
 
     fn read(&self, row: usize, from: usize, out: &mut [f64]) {
-        out.iter_mut().enumerate().for_each(|(i, o)| *o = self.data[(from + i) * self.columns + row]);
+        out.iter_mut().enumerate().for_each(|(i, o)| *o = self.data[(from + i) * self.inputs + row]);
     }
 }
 
@@ -225,8 +238,8 @@ pub struct Path {
     pub alone: Vec<f64>,
 }
 
-/// Removes one class after the other, always the one that costs its readers least, until `most` are gone. With `dearest`
-/// it is always the one that costs most: the control.
+/// Removes one class after the other, always the one that costs its readers least, until `most` are gone; the others
+/// follow by what each would cost then. With `dearest` it is always the one that costs most: the control.
 pub fn path(readouts: &mut [Readout], classes: usize, most: usize, dearest: bool) -> Path {
     let sign = if dearest { 1.0 } else { -1.0 };
     let marginal = |readouts: &[Readout], c: usize| -> f64 { readouts.iter().map(|r| r.marginal(c)).sum() };
@@ -234,15 +247,17 @@ pub fn path(readouts: &mut [Readout], classes: usize, most: usize, dearest: bool
     let mut path = Path { alone: costs.clone(), ..Path::default() };
     let mut open = vec![true; classes];
     let ties = Ties { unit: 0.0 };
-    for _ in 0..classes.min(most) {
+    for step in 0..classes {
         let scores: Vec<f64> = costs.iter().map(|c| sign * c).collect();
         let Some(next) = ties.first(&scores, &open) else { break };
         path.order.push(next as u32);
         path.costs.push(costs[next]);
         open[next] = false;
-        readouts.iter_mut().for_each(|r| r.remove(next));
-        for c in (0..classes).filter(|&c| open[c]) {
-            costs[c] = marginal(readouts, c);
+        if step < most {
+            readouts.iter_mut().for_each(|r| r.remove(next));
+            for c in (0..classes).filter(|&c| open[c]) {
+                costs[c] = marginal(readouts, c);
+            }
         }
     }
     path

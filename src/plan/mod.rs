@@ -4,6 +4,11 @@
 //! to judge a prune from outside (`tensors`, `reads`) and to replay it on another checkpoint (`groups`).
 //! Refuses: other versions of the format.
 
+mod repair;
+
+pub(crate) use repair::rounded;
+pub use repair::{FittedPlan, RepairPlan, UnrepairedPlan};
+
 use crate::analysis::Reach;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +35,10 @@ pub struct Plan {
     /// How much of the model the cut could reach, and how much it reached.
     #[serde(default)]
     pub reach: ReachPlan,
+    /// What was fitted after the cut; absent where nothing was. A replay on other weights fits anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairPlan>,
+    /// Of the cut, before any repair.
     pub verified: Option<Verified>,
 }
 

@@ -17,7 +17,7 @@ mod store;
 mod target;
 
 pub use linear::Linear;
-pub use solve::{Moments, Observations};
+pub use solve::{Moments, Observations, relative};
 pub use target::statistics;
 
 use crate::analysis::{Atom, Coupling, Shapes, fed_inputs, infer};
@@ -474,17 +474,6 @@ pub fn varying(model: &Model, from: impl IntoIterator<Item = ValueId>) -> BTreeS
         }
     }
     varies
-}
-
-/// Root of the squared differences over the squared deviations from the mean.
-pub fn relative(was: &[f64], is: &[f64]) -> Option<f64> {
-    if was.len() != is.len() || was.is_empty() {
-        return None;
-    }
-    let mean = was.iter().sum::<f64>() / was.len() as f64;
-    let spread: f64 = was.iter().map(|x| (x - mean).powi(2)).sum();
-    let gap: f64 = was.iter().zip(is).map(|(a, b)| (a - b).powi(2)).sum();
-    (spread > 0.0).then(|| (gap / spread).sqrt())
 }
 
 /// Some of `count` places, ascending, the same for the same name and seed.

@@ -327,7 +327,7 @@ impl Probing {
             };
             let count = ((classes.len() as f64 * PROBE_SHARE).ceil() as usize).clamp(1, classes.len());
             let mut readouts = [readout];
-            error += path(&mut readouts, classes.len(), count, false).costs.iter().sum::<f64>();
+            error += path(&mut readouts, classes.len(), count, false).costs.iter().take(count).sum::<f64>();
             let Some(new) = readouts[0].refitted(&part.moments, &part.weights, RIDGE) else { return Ok(None) };
             shift.extend(part.shift(&new, linear.outs));
             weights.extend(match part.moments.size() == linear.columns() {

@@ -204,3 +204,14 @@ impl Fit {
         }
     }
 }
+
+/// Root of the squared differences over the squared deviations from the mean.
+pub fn relative(was: &[f64], is: &[f64]) -> Option<f64> {
+    if was.len() != is.len() || was.is_empty() {
+        return None;
+    }
+    let mean = was.iter().sum::<f64>() / was.len() as f64;
+    let spread: f64 = was.iter().map(|x| (x - mean).powi(2)).sum();
+    let gap: f64 = was.iter().zip(is).map(|(a, b)| (a - b).powi(2)).sum();
+    (spread > 0.0).then(|| (gap / spread).sqrt())
+}

@@ -4,15 +4,20 @@
 //! the same model. Tables hold text only: width, colour and where they go are the caller's business.
 //! Refuses: nothing; what is not known is shown as `?` or left out.
 //! How: [`Inspection`] says what a model is and what can be cut, [`Difference`] compares two models, [`Summary`] says
-//! what a pipeline of passes did.
+//! what a pipeline of passes did, [`Curve`] what models of several sizes are worth, as a table and as a [`Chart`].
 
+mod chart;
+mod curve;
 mod difference;
 mod inspection;
 mod layers;
 mod number;
+mod repair;
 mod summary;
 mod table;
 
+pub use chart::{Chart, Mark};
+pub use curve::{AccuracyChange, Calibration, Curve, CurvePoint, MeasuredLine, StepLine};
 pub use difference::{Change, Difference, NodeChange, NodeName};
 pub use inspection::{GroupLine, Inspection, Layer, Pin, PinLine, Share};
 pub use number::{Change as CostChange, bytes, count, percent};

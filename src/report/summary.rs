@@ -3,13 +3,14 @@
 //! Guarantees: nothing that was left alone is left out of [`Summary::pinned`]; costs are those of the whole model that
 //! went in and of the one that came out.
 
+use super::curve::AccuracyChange;
 use super::inspection::Pin;
 use super::number::{Change, bytes, count, percent};
 use super::table::Table;
 use crate::analysis::{self, Shapes, node_costs};
 use crate::ir::Model;
 use crate::passes;
-use crate::plan::{Cost, GroupPlan, NEEDED, Outcome, Plan, Reference, VerdictKind, Verified};
+use crate::plan::{Cost, GroupPlan, NEEDED, Outcome, Plan, Reference, RepairPlan, VerdictKind, Verified};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -22,6 +23,12 @@ pub struct Summary {
     /// Groups that were left as they are, the most costly first.
     pub untouched: Vec<Untouched>,
     pub cost: Cost,
+    /// `None` where nothing was fitted after the cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairPlan>,
+    /// `None` where no budget of accuracy was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<AccuracyChange>,
     /// `None` where no verification was asked for, or nothing was cut.
     pub verified: Option<Verified>,
 }
@@ -83,12 +90,19 @@ impl Summary {
             layers = layer_changes(plan);
             untouched = left_alone(before.0, before.1, plan);
         }
-        Self { passes, layers, untouched, cost, verified: plan.and_then(|p| p.verified.clone()) }
+        let (repair, verified) = plan.map(|p| (p.repair.clone(), p.verified.clone())).unwrap_or_default();
+        Self { passes, layers, untouched, cost, repair, accuracy: None, verified }
     }
 
     /// Whether any channel was removed.
     pub fn has_cut(&self) -> bool {
         self.layers.iter().any(|l| l.channels[0] != l.channels[1])
+    }
+
+    /// The remarks by a rule, each with the pass that made it.
+    pub fn remarks<'a>(&'a self, rule: &'a str) -> impl Iterator<Item = (&'a str, &'a Pin)> {
+        let of = move |p: &'a PassLine| p.remarks.iter().filter(move |r| r.rule == rule).map(|r| (&p.pass[..], r));
+        self.passes.iter().flat_map(of)
     }
 
     /// One row for each layer that lost filters.
@@ -137,7 +151,9 @@ impl Summary {
 
     /// The outcome of the verification in a sentence.
     pub fn verification_line(&self) -> Option<String> {
-        self.verified.as_ref().map(verification_text)
+        let text = self.verified.as_ref().map(verification_text)?;
+        // What was fitted to data afterwards computes something else on purpose.
+        Some(if self.repair.is_some() { format!("{text}, before the repair") } else { text })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Guarantees: [`Outcome::Equal`] means that both were run on the same seeded inputs and no output differed by more
 //! than the tolerance, relative to the largest magnitude of that output. A model that cannot be run in this process is
 //! [`Outcome::Cannot`], with node and reason, never a success.
+//! A model that was repaired after its cut computes something else on purpose: [`Outcome::Cannot`] as well.
 //! Refuses: plans that name tensors, axes or positions that the original does not have.
 //! How: the original's weights are set to zero where the plan says that contractions stop reading them; that is what
 //! the removal means, so the two models compute the same function, and any difference is a bug of the rewrite.
@@ -43,6 +44,14 @@ pub struct PlanMisfit(pub String);
 pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) -> Result<Verified, PlanMisfit> {
     let masked = mask(original, &plan.reads)?;
     let reference = plan.reference;
+    if let Some(first) = plan.repair.as_ref().and_then(|r| r.fitted.first()) {
+        let reason = format!(
+            "node '{}': it was fitted to data after the cut, which changes what is computed; only the cut itself can be \
+             compared, as the plan's 'verified' says it was, or after a prune with --no-repair",
+            first.node
+        );
+        return Ok(Verified { outcome: Outcome::Cannot, reference, max_relative_error: None, reason: Some(reason) });
+    }
     Ok(match compare(&masked, pruned, options) {
         Ok((error, tolerance)) => Verified {
             outcome: if error <= tolerance { Outcome::Equal } else { Outcome::Different },
