@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ties
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+DEGREE = "by=degree"
 RANDOM = "by=random,seed=7"
 # Files of more megabytes are judged one at a time, for the memory that it takes, and without --full by degree only.
 LARGE = 150
@@ -25,18 +26,19 @@ def call(command, **kw):
 
 
 def settings(full, megabytes):
+    """Ratio, options of the prune, and whether the whole command repairs: seconds a graph that only --full spends."""
     if full:
-        return [(ratio, options) for ratio in ("0.25", "0.5") for options in ("", RANDOM)]
-    return [("0.5", "")] + ([("0.5", RANDOM)] if megabytes <= LARGE else [])
+        return [(ratio, options, (ratio, options) == ("0.5", DEGREE)) for ratio in ("0.25", "0.5") for options in (DEGREE, RANDOM)]
+    return [("0.5", DEGREE, False)] + ([("0.5", RANDOM, False)] if megabytes <= LARGE else [])
 
 
-def judge(binary, shared, source, folder, ratio, options):
+def judge(binary, shared, source, folder, ratio, options, repair):
     """One run of evaluate.py: its verdict, and the verified plan that the program made."""
     out, plan = folder + "/out.json", folder + "/plan.json"
     for old in (out, plan):
         if os.path.exists(old):
             os.remove(old)
-    env = os.environ | {"ZOO_BINARY": os.path.abspath(binary), "ZOO_OPTIONS": options, "ZOO_PLAN": plan}
+    env = os.environ | {"ZOO_BINARY": os.path.abspath(binary), "ZOO_OPTIONS": options, "ZOO_PLAN": plan, "ZOO_REPAIR": "yes" if repair else "no"}
     tool = [sys.executable, shared + "/tools/evaluate.py", HERE + "/stand_in", out]
     call(tool + ["--ratio", ratio, "--limit-mb", "4000", "--timeout", "900", source], env=env)
     result = next(iter(json.load(open(out)).values()), {}) if os.path.exists(out) else {}
@@ -78,9 +80,9 @@ def examine(binary, shared, path, full):
             row["inspected"] = json.loads(inspected.stdout) if inspected.returncode == 0 else None
             if row["inspected"] is None:
                 row["wrong"].append("inspect: " + inspected.stderr.strip()[:160])
-            for ratio, options in settings(full, row["mb"]):
-                result, plan = judge(binary, shared, source, folder, ratio, options)
-                label = ratio + (" random" if options else " degree")
+            for ratio, options, repair in settings(full, row["mb"]):
+                result, plan = judge(binary, shared, source, folder, ratio, options, repair)
+                label = ratio + (" random" if options == RANDOM else " degree")
                 failed, original = verdict(result)
                 error = result.get("judge", {}).get("masked_error")
                 differs = [f for f in failed if f.startswith("pruned and masked original differ")]
