@@ -54,11 +54,21 @@ struct Offsets {
     window: Vec<(usize, usize)>,
 }
 
-/// For each place and tap the offset into the data.
+/// One axis along which a window moves over the data.
 #[derive(Debug, Clone)]
 struct Axis {
+    window: Window,
     taps: usize,
-    at: Vec<Option<usize>>,
+    /// Of the data along it.
+    extent: usize,
+    stride: usize,
+}
+
+impl Axis {
+    /// The offset into the data for a place of the output and a tap; `None` in the padding.
+    fn at(&self, place: usize, tap: usize) -> Option<usize> {
+        self.window.input_at(place, tap, self.extent).map(|at| at * self.stride)
+    }
 }
 
 /// All offsets of a list of (extent, stride), the last running fastest.
@@ -130,9 +140,8 @@ impl Linear {
             return Err("its windows are not those of a convolution");
         }
         let axis = |i: usize| {
-            let ((places, _), (taps, _), (extent, stride)) = (yo.window[i], wo.window[i], xo.window[i]);
-            let at = |p: usize, t: usize| windows[i].input_at(p, t, extent).map(|at| at * stride);
-            Axis { taps, at: (0..places).flat_map(|p| (0..taps).map(move |t| (p, t))).map(|(p, t)| at(p, t)).collect() }
+            let ((taps, _), (extent, stride)) = (wo.window[i], xo.window[i]);
+            Axis { window: windows[i].clone(), taps, extent, stride }
         };
         let (data, weight) = (n.input(x.input).ok_or("no data")?, n.input(w.input).ok_or("no weight")?);
         let passing: Vec<usize> = yo.passing.iter().map(|a| a.0).collect();
@@ -239,7 +248,7 @@ impl Linear {
         taps.clear();
         taps.push(Some(0));
         for (axis, &p) in self.windows.iter().zip(&place) {
-            let along = &axis.at[p * axis.taps..(p + 1) * axis.taps];
+            let along: Vec<Option<usize>> = (0..axis.taps).map(|t| axis.at(p, t)).collect();
             *taps = taps.iter().flat_map(|&t| along.iter().map(move |&a| Some(t? + a?))).collect();
         }
         start

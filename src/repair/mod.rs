@@ -23,7 +23,7 @@ pub use target::statistics;
 use crate::analysis::{Atom, Coupling, Shapes, fed_inputs, infer};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
-use crate::run::{Batches, CannotRun, Stepwise, generator};
+use crate::run::{Batches, CannotRun, Stepwise, admit_size, generator};
 use rand_chacha::rand_core::Rng;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -103,6 +103,7 @@ pub fn repair(
 ) -> Result<Report, CannotRun> {
     let cut = pruned.clone();
     let mut work = Work::new(removal, pruned, batches, options);
+    admit_size(&removal.original, &work.original_shapes)?;
     let order: Vec<NodeId> = pruned.graph(pruned.main()).nodes().to_vec();
     let mut report = Report {
         repaired: Vec::new(),
@@ -162,9 +163,9 @@ struct Work<'a> {
 
 /// Weights of more columns are not fitted: the matrix of their products would be too large.
 const MOST_COLUMNS: usize = 2400;
-/// Places of the output that are looked at, for each column of the weight.
-const PLACES_A_COLUMN: usize = 24;
-const LEAST_PLACES: usize = 8192;
+/// Observations for each column of the weight.
+const PER_COLUMN: usize = 24;
+const LEAST_OBSERVATIONS: usize = 8192;
 /// Rows of data that the cut model without a repair is compared on.
 const DRIFT_ROWS: usize = 256;
 
@@ -319,8 +320,10 @@ impl<'a> Work<'a> {
             return None;
         }
         let (was, is) = (self.original_run.value(before.data)?, self.pruned_run.value(linear.data)?);
-        let samples_of = |l: &Linear| (PLACES_A_COLUMN * l.channels).max(LEAST_PLACES).div_ceil(is.len()).min(l.rows);
-        let places = samples_of(&before).min(linear.rows);
+        // Every tap of a place is an observation.
+        let wanted = solve::observations(all.len(), all.len() + now.len(), PER_COLUMN, LEAST_OBSERVATIONS);
+        let taps = before.columns() / all.len().max(1);
+        let places = wanted.div_ceil(taps.max(1) * is.len()).min(before.rows).min(linear.rows);
         let samples = places * is.len();
         let gathered = |l: &Linear, data: &[&Tensor]| -> Option<Vec<f32>> {
             let mut out = vec![0.0; l.columns() * samples];
@@ -385,7 +388,8 @@ impl<'a> Work<'a> {
         };
         let batches = data.len();
         let variables = linear.columns() + linear.outs;
-        let places = (PLACES_A_COLUMN * linear.columns()).max(LEAST_PLACES).div_ceil(batches).min(linear.rows);
+        let wanted = solve::observations(linear.columns(), variables, PER_COLUMN, LEAST_OBSERVATIONS);
+        let places = wanted.div_ceil(batches).min(linear.rows);
         let samples = places * batches;
         let slacks = if ending.rectified { linear.outs * samples } else { 0 };
         let mut out: Vec<(Observations, Vec<f32>)> = (0..linear.groups)

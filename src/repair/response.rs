@@ -16,16 +16,16 @@ use crate::importance::reconstruction::{Readout, path};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::ops::step::Step;
-use crate::run::{Batches, CannotRun, Stepwise};
+use crate::run::{Batches, CannotRun, Stepwise, admit_size};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Relative to the mean moment of a column: what a regression is held back by.
 pub const RIDGE: f64 = 1e-3;
 /// Columns beyond which moments are taken channel by channel.
 const MOST_COLUMNS: usize = 1200;
-/// Places that are looked at, for each column.
-const PLACES_A_COLUMN: usize = 16;
-const LEAST_PLACES: usize = 4096;
+/// Observations for each column.
+const PER_COLUMN: usize = 16;
+const LEAST_OBSERVATIONS: usize = 4096;
 /// Observations of each column that are needed to take the columns one by one.
 pub const LEAST_A_COLUMN: usize = 4;
 /// Rows of the data that moments are taken on.
@@ -115,6 +115,7 @@ impl Response {
     pub fn of(model: &Model, coupling: &Coupling, batches: &Batches, seed: u64) -> Result<Self, CannotRun> {
         let batches = batches.first(ROWS);
         let shapes = infer(model, batches.sizes(model));
+        admit_size(model, &shapes)?;
         let probing = Probing::new(model, &shapes, &batches)?;
         let (mut all, mut few) = (Stepwise::new(model, &batches.batches), probing.start(model));
         let mut readers = Vec::new();
@@ -231,10 +232,19 @@ fn parts(
     seed: u64,
 ) -> Option<Vec<Part>> {
     let (columns, outs) = (linear.columns(), linear.outs);
-    let places = (PLACES_A_COLUMN * columns.min(MOST_COLUMNS)).max(LEAST_PLACES).div_ceil(data.len()).min(linear.rows);
-    let samples = places * data.len();
+    let wanted = |width: usize| super::solve::observations(width, width, PER_COLUMN, LEAST_OBSERVATIONS);
+    let places = |wanted: usize| wanted.div_ceil(data.len()).min(linear.rows);
     // With few observations every column seems to be explained by the others.
-    let by_tap = columns <= MOST_COLUMNS && samples >= LEAST_A_COLUMN * columns;
+    let by_tap = columns <= MOST_COLUMNS && places(wanted(columns)) * data.len() >= LEAST_A_COLUMN * columns;
+    let places = match by_tap {
+        true => places(wanted(columns)),
+        // Every tap of a place is an observation of its channel.
+        false => {
+            let channels = channel_columns(linear, &classes[..linear.channels]).len().max(1);
+            places((wanted(channels) * channels).div_ceil(columns.max(1)))
+        }
+    };
+    let samples = places * data.len();
     let mut out = Vec::with_capacity(linear.groups);
     for g in 0..linear.groups {
         let of = &classes[g * linear.channels..(g + 1) * linear.channels];

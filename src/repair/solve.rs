@@ -30,6 +30,18 @@ impl Rows for Observations {
     }
 }
 
+/// Multiply-accumulates that the products of one regression's variables may take, and the observations of each column
+/// that are made all the same.
+const MOST_PRODUCTS: usize = 8_000_000_000;
+const FEWEST_PER_COLUMN: usize = 6;
+
+/// How many observations a regression is to have: `per_column` for each column, and `least` at any rate, unless their
+/// products would take too long.
+pub fn observations(columns: usize, variables: usize, per_column: usize, least: usize) -> usize {
+    let affordable = MOST_PRODUCTS / variables.pow(2).max(1);
+    (per_column * columns).max(least).min(affordable.max(FEWEST_PER_COLUMN * columns))
+}
+
 /// Second moments of columns and outputs.
 pub struct Moments {
     /// Mean of each variable; zero where they are not centred.

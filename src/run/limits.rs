@@ -3,7 +3,8 @@
 //! A repair runs two models side by side and has the numbers of all rows between two layers in memory. Large maps have
 //! many places each, so that fewer rows say as much.
 
-use crate::analysis::{Shapes, node_costs};
+use super::CannotRun;
+use crate::analysis::{Shapes, fed_inputs, node_costs};
 use crate::ir::{Model, ValueId};
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Some seconds on two cores, and half a gigabyte.
     fn default() -> Self {
-        Self { macs: 5e10, bytes: f64::from(1u32 << 29) }
+        Self { macs: 3e10, bytes: f64::from(1u32 << 29) }
     }
 }
 
@@ -44,6 +45,10 @@ fn alive(model: &Model, shapes: &Shapes) -> f64 {
     let size = |v: ValueId| shapes.shape(v).map_or(0.0, |s| s.iter().product::<usize>() as f64 * 4.0);
     let (mut now, mut most) = (0.0f64, 0.0f64);
     let mut leaving: BTreeMap<usize, f64> = BTreeMap::new();
+    for (v, _) in fed_inputs(model) {
+        now += size(v);
+        *leaving.entry(last.get(&v).copied().unwrap_or(0)).or_default() += size(v);
+    }
     for (i, &n) in nodes.iter().enumerate() {
         for &v in model.node(n).outputs().iter().flatten() {
             now += size(v);
@@ -53,4 +58,24 @@ fn alive(model: &Model, shapes: &Shapes) -> f64 {
         now -= leaving.remove(&i).unwrap_or(0.0);
     }
     most
+}
+
+/// Elements of one tensor, and of all of them, beyond which a model is not run: the memory of a machine and the patience
+/// of its user end somewhere.
+pub const MOST_ELEMENTS: usize = 1 << 28;
+const MOST_IN_ALL: usize = 1 << 30;
+
+/// Refuses a model that is too large to be run.
+pub fn admit_size(model: &Model, shapes: &Shapes) -> Result<(), CannotRun> {
+    let cannot = |reason: String| Err(CannotRun { node: None, reason });
+    let elements = |v| shapes.shape(v).map_or(0, |s| s.iter().product::<usize>());
+    if let Some(v) = model.values().find(|&v| elements(v) > MOST_ELEMENTS) {
+        let shape = shapes.shape(v).unwrap_or_default();
+        return cannot(format!("'{}' of shape {shape:?} is too large to compute here", model.value(v).name()));
+    }
+    let all = model.values().map(elements).fold(0, usize::saturating_add);
+    match all > MOST_IN_ALL {
+        true => cannot(format!("its {all} intermediate numbers are too many to compute here")),
+        false => Ok(()),
+    }
 }

@@ -14,7 +14,7 @@ use crate::analysis::{Shapes, fed_inputs, infer};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::repair::{Linear, statistics, varying};
-use crate::run::{CannotRun, Stepwise, batch_sizes};
+use crate::run::{CannotRun, Stepwise, admit_size, batch_sizes};
 use std::collections::BTreeSet;
 
 /// The deviation that outputs of a first layer without batch normalisation are given.
@@ -30,6 +30,7 @@ const TRIALS: usize = 4;
 pub(super) fn level(model: &Model, batches: &mut [Vec<Tensor>]) -> Result<(), CannotRun> {
     let inputs: Vec<ValueId> = fed_inputs(model).into_iter().map(|(v, _)| v).collect();
     let shapes = infer(model, batch_sizes(model, batches));
+    admit_size(model, &shapes)?;
     for (i, &input) in inputs.iter().enumerate() {
         if !batches.first().is_some_and(|b| is_real(b[i].dtype())) {
             continue;

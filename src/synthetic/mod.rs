@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 const BATCH: usize = 32;
 /// Rows that are made, if the model is not too large to be run on so many.
 pub const ROWS: usize = 512;
+/// Elements of an input beyond which none is made up: drawing is slower than reading.
+const MOST_ELEMENTS: usize = 1 << 25;
 /// What bytes are a picture of: grey and the spread about it.
 const BYTE: (f64, f64) = (128.0, 64.0);
 
@@ -33,6 +35,10 @@ pub fn batches(model: &Model, sizes: &BTreeMap<String, usize>, seed: u64) -> Res
     let wide = Sizes { batch: rows.min(BATCH), ..world.sizes.clone() };
     let fits = infer(model, wide.clone()).failures() <= world.failures();
     let shapes = input_shapes(model, if fits { &wide } else { &world.sizes }).ok_or_else(unknown)?;
+    if let Some((name, _, shape)) = shapes.iter().find(|s| s.2.iter().product::<usize>() > MOST_ELEMENTS) {
+        let reason = format!("its input '{name}' of shape {shape:?} is too large to be made up; give calibration data");
+        return Err(CannotRun { node: None, reason });
+    }
     let at_once = shapes.first().and_then(|(_, _, s)| s.first()).copied().unwrap_or(1).max(1);
     let count = (rows / at_once).max(1);
     let one = |b: usize| -> Vec<Tensor> {

@@ -8,11 +8,11 @@
 //! How: the original's weights are set to zero where the plan says that contractions stop reading them; that is what
 //! the removal means, so the two models compute the same function, and any difference is a bug of the rewrite.
 
-use crate::analysis::{Shapes, Sizes, fed_inputs, infer_all};
+use crate::analysis::{Sizes, fed_inputs, infer_all};
 use crate::ir::Model;
 use crate::onnx::tensor::{DataType, Tensor};
 use crate::plan::{Outcome, Plan, ReadCut, Verified};
-use crate::run::{CannotRun, Runner, random_inputs};
+use crate::run::{CannotRun, MOST_ELEMENTS, Runner, admit_size, random_inputs};
 use std::collections::BTreeMap;
 
 /// How to compare.
@@ -92,9 +92,7 @@ fn compare(masked: &Model, pruned: &Model, options: &Options) -> Result<(f64, f6
     let worlds = infer_all(masked, &options.sizes);
     let sizes = &worlds.first().ok_or_else(|| cannot("the input shapes are not known"))?.sizes;
     let shapes = input_shapes(masked, sizes).ok_or_else(|| cannot("an input is not a tensor, or has no type"))?;
-    if let Some(text) = too_large(masked, &worlds[0]) {
-        return Err(cannot(&text));
-    }
+    admit_size(masked, &worlds[0])?;
     let (a, b) = (Runner::load(&masked.export(), &shapes)?, Runner::load(&pruned.export(), &shapes)?);
     let mut last = cannot("the original's outputs are not finite on any of the inputs tried");
     for scale in SCALES {
@@ -109,24 +107,6 @@ fn compare(masked: &Model, pruned: &Model, options: &Options) -> Result<(f64, f6
         }
     }
     Err(last)
-}
-
-/// Elements of one tensor, and of all of them, beyond which a model is not run: the memory of a machine and the patience
-/// of its user end somewhere.
-const MOST_ELEMENTS: usize = 1 << 28;
-const MOST_IN_ALL: usize = 1 << 30;
-
-fn too_large(model: &Model, shapes: &Shapes) -> Option<String> {
-    let elements = |v| shapes.shape(v).map_or(0, |s| s.iter().product::<usize>());
-    if let Some(v) = model.values().find(|&v| elements(v) > MOST_ELEMENTS) {
-        return Some(format!(
-            "'{}' of shape {:?} is too large to compute here",
-            model.value(v).name(),
-            shapes.shape(v)?
-        ));
-    }
-    let all = model.values().map(elements).fold(0, usize::saturating_add);
-    (all > MOST_IN_ALL).then(|| format!("its {all} intermediate numbers are too many to compute here"))
 }
 
 /// Concrete types and shapes of everything that has to be fed.

@@ -23,16 +23,29 @@ const CASES: usize = 4500;
 /// What any run may take, and how much more for each byte of the file.
 const FLOOR: usize = 64 << 20;
 const FACTOR: usize = 200;
-/// A run that verifies computes activations, whose size is the network's and not the file's.
-const VERIFYING: usize = 1 << 30;
+/// A run that verifies and repairs computes activations, whose size is the network's and not the file's.
+const RUNNING: usize = 1 << 30;
+
+/// What is done with a model besides pruning it. Models are run for both, which takes a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum More {
+    Nothing,
+    Verify,
+    Repair,
+}
 
 /// Runs a case; what is wrong with it, if anything, and the memory it took.
-fn run(bytes: &[u8], verifying: bool, folder: &Path) -> (Result<u8, String>, usize) {
+fn run(bytes: &[u8], more: More, folder: &Path) -> (Result<u8, String>, usize) {
     let (input, output) = (folder.join("in.onnx"), folder.join("out.onnx"));
     std::fs::write(&input, bytes).expect("a folder to write to");
     let mut args: Vec<OsString> = ["secateur", "prune", "--ratio", "0.5", "-o"].map(OsString::from).into();
     args.extend([output.clone().into_os_string(), input.into_os_string()]);
-    args.push(if verifying { "--verify-each".into() } else { "--no-verify".into() });
+    let options: &[&str] = match more {
+        More::Nothing => &["--no-verify", "--no-repair"],
+        More::Verify => &["--verify-each", "--no-repair"],
+        More::Repair => &["--no-verify"],
+    };
+    args.extend(options.iter().map(OsString::from));
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -42,7 +55,7 @@ fn run(bytes: &[u8], verifying: bool, folder: &Path) -> (Result<u8, String>, usi
     let written = output.exists();
     let _ = std::fs::remove_file(&output);
     let entries = std::fs::read_dir(folder).expect("the folder is there").count();
-    let limit = if verifying { VERIFYING } else { FLOOR + FACTOR * bytes.len() };
+    let limit = if more == More::Nothing { FLOOR + FACTOR * bytes.len() } else { RUNNING };
     let text = String::from_utf8_lossy(&err).into_owned();
     let result = match code {
         Err(_) => Err("it panicked".to_owned()),
@@ -78,13 +91,17 @@ fn damaged_models_get_an_answer_or_an_error() {
     for case in 0..cases {
         let mut random = Random(ChaCha8Rng::seed_from_u64((seed * 1_000_000 + case) as u64));
         let bytes = damaged(&seeds, &mut random);
-        let verifying = case % 16 == 0;
+        let more = match case % 128 {
+            8 => More::Repair,
+            n if n % 16 == 0 => More::Verify,
+            _ => More::Nothing,
+        };
         if only.is_some_and(|only| only != case) {
             continue;
         }
         let clock = Instant::now();
-        let (result, peak) = run(&bytes, verifying, folder.path());
-        if !verifying {
+        let (result, peak) = run(&bytes, more, folder.path());
+        if more == More::Nothing {
             highest = highest.max(peak);
         }
         let result = match clock.elapsed().as_secs() {
