@@ -64,6 +64,10 @@ impl Flow<'_> {
             for f in fields {
                 let chooses = groups.is_some() && f.axes.len() > 1 || self.is_ragged(&f, &view.shape);
                 let keeps_rows = chooses && f.axes.last().is_some_and(|last| !lost.contains(last));
+                // Should what follows tie a row together, the whole of it would go, and with it what cannot be cut.
+                if keeps_rows && groups.is_none() && f.axes.iter().any(|a| lost.contains(a)) {
+                    self.balance(n, &f, &view.shape);
+                }
                 let f = if keeps_rows { Some(f) } else { self.fold(f, &lost, &view.shape, bare) };
                 seen[k].extend(f);
             }
