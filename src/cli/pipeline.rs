@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// Groups that are told about when they were left alone; the others are counted.
 const TOLD: usize = 5;
+/// Nodes that are named where their statistics changed; the others are counted.
+const NAMED: usize = 3;
 
 /// What prune, run and apply have in common.
 #[derive(Debug, clap::Args)]
@@ -225,6 +227,9 @@ fn words(told: &Told, width: Option<u16>) -> String {
         for line in summary.untouched_lines(TOLD) {
             out += &format!("  {line}\n");
         }
+    }
+    if let Some(line) = summary.inexact_line(NAMED) {
+        out += &format!("\n{line}\n");
     }
     if let Some(line) = summary.verification_line() {
         out += &format!("\n{line}\n");

@@ -7,6 +7,7 @@ use super::near::did_you_mean;
 use super::pipeline::{Common, Judging, execute, finish};
 use super::source::{Loaded, load};
 use super::target::Targets;
+use crate::analysis::Inexact;
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
 use crate::passes::prune::{Dense, Prune, PruneOptions, Target};
 use crate::passes::prune_lossless::PruneLossless;
@@ -39,7 +40,7 @@ pub struct Args {
 }
 
 /// Options that say which filters go, which a lossless removal does not leave to choice.
-const CHOOSING: [&str; 13] = [
+const CHOOSING: [&str; 14] = [
     "target",
     "ratio",
     "layer",
@@ -53,6 +54,7 @@ const CHOOSING: [&str; 13] = [
     "multiple_of",
     "min_channels",
     "dense",
+    "allow_inexact",
 ];
 
 /// What goes, and by which criterion.
@@ -100,6 +102,10 @@ struct Choice {
     #[arg(long, value_name = "WHEN", default_value = "auto", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = dense())]
     dense: Dense,
+    /// Also remove channels that norms and other means over channels read: their statistics become those of the
+    /// channels that stay, which is reported
+    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = inexact())]
+    allow_inexact: Inexact,
     /// Seed of --by random, and of the inputs that verification runs on
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -145,6 +151,7 @@ impl Choice {
             multiple_of: self.multiple_of,
             min_channels: self.min_channels,
             dense: self.dense,
+            allow_inexact: self.allow_inexact,
         }
     }
 }
@@ -197,6 +204,11 @@ fn positive(text: &str) -> Result<usize, String> {
 fn dense() -> impl TypedValueParser<Value = Dense> {
     PossibleValuesParser::new(Dense::ALL.iter().map(|d| d.name()))
         .map(|text| *Dense::ALL.iter().find(|d| d.name() == text).expect("one of the names"))
+}
+
+fn inexact() -> impl TypedValueParser<Value = Inexact> {
+    PossibleValuesParser::new(Inexact::ALL.iter().map(|i| i.name()))
+        .map(|text| *Inexact::ALL.iter().find(|i| i.name() == text).expect("one of the names"))
 }
 
 /// A choice by its name; the help lists them all.

@@ -9,7 +9,7 @@ use super::table::Table;
 use crate::analysis::{self, Shapes, node_costs};
 use crate::ir::Model;
 use crate::passes;
-use crate::plan::{Cost, GroupPlan, NEEDED, Outcome, Plan, Reference, VerdictKind, Verified};
+use crate::plan::{Cost, GroupPlan, InexactCut, NEEDED, Outcome, Plan, Reference, VerdictKind, Verified};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -22,6 +22,9 @@ pub struct Summary {
     /// Groups that were left as they are, the most costly first.
     pub untouched: Vec<Untouched>,
     pub cost: Cost,
+    /// Statistics that are of the remaining channels in the new model; none unless that was allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inexact: Vec<InexactCut>,
     /// `None` where no verification was asked for, or nothing was cut.
     pub verified: Option<Verified>,
 }
@@ -83,7 +86,8 @@ impl Summary {
             layers = layer_changes(plan);
             untouched = left_alone(before.0, before.1, plan);
         }
-        Self { passes, layers, untouched, cost, verified: plan.and_then(|p| p.verified.clone()) }
+        let inexact = plan.map(|p| p.inexact.clone()).unwrap_or_default();
+        Self { passes, layers, untouched, cost, inexact, verified: plan.and_then(|p| p.verified.clone()) }
     }
 
     /// Whether any channel was removed.
@@ -135,6 +139,21 @@ impl Summary {
         out
     }
 
+    /// That the result is inexact, and where, `most` nodes at the utmost; `None` where it is not.
+    pub fn inexact_line(&self, most: usize) -> Option<String> {
+        let of = match self.inexact.len() {
+            0 => return None,
+            1 => "1 statistic over channels is".to_owned(),
+            n => format!("{n} statistics over channels are"),
+        };
+        let named: Vec<String> = self.inexact.iter().take(most).map(|i| format!("{} '{}'", i.op, i.output)).collect();
+        let more = match self.inexact.len().saturating_sub(most) {
+            0 => String::new(),
+            n => format!(" and {n} more, which the plan lists"),
+        };
+        Some(format!("inexact: {of} of the channels that stay: {}{more}", named.join(", ")))
+    }
+
     /// The outcome of the verification in a sentence.
     pub fn verification_line(&self) -> Option<String> {
         self.verified.as_ref().map(verification_text)
@@ -151,6 +170,7 @@ pub fn verification_text(verified: &Verified) -> String {
     let reason = verified.reason.as_deref();
     let between = match verified.reference {
         Reference::Masked => "between the pruned model and the masked original",
+        Reference::Rescaled => "between the pruned model and the masked original with its statistics rescaled",
         Reference::Original => "between the new model and the original",
     };
     match verified.outcome {

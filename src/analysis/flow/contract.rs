@@ -161,7 +161,7 @@ impl Flow<'_> {
     }
 
     /// Demands that as many positions stay in each row of a field along its last axis.
-    fn balance(&mut self, n: NodeId, f: &Field, shape: &[usize]) {
+    pub(super) fn balance(&mut self, n: NodeId, f: &Field, shape: &[usize]) {
         let text = format!("{} needs equally many channels in every group", self.model.node(n).op_type());
         self.coupling.balances.push(Balance { node: Some(n), text, rows: f.rows(shape) });
     }
