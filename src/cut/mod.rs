@@ -4,7 +4,7 @@
 //! that states a number of channels follows, and every shape, inferred afresh under every assignment of sizes, is the
 //! old one less the removed positions; or a [`Misfit`] that names the node and the classes at fault, and no model.
 //! How: slices each constant by its own labels, then narrows node by node, then infers and compares. Where statistics may
-//! become those of what stays, [`compensate`] records them.
+//! become those of what stays, `compensate` records them.
 
 mod check;
 mod compensate;
