@@ -10,7 +10,7 @@ use super::super::balance::Balance;
 use super::super::coupling::Inexact;
 use super::super::field::Field;
 use super::Flow;
-use crate::ir::NodeId;
+use crate::ir::{NodeId, ValueId};
 use crate::ops::{Average, Operand};
 
 /// From this version of the operator set on, operands broadcast as numpy's do: what states the original anew counts on it.
@@ -27,6 +27,11 @@ impl Flow<'_> {
         let broadcasts = self.model.opset("").is_some_and(|version| version >= BROADCASTING);
         let Some(first) = operands.first().filter(|_| average != Average::None && broadcasts) else { return false };
         let Some(v) = node.input(first.input).filter(|v| !self.coupling.constant[v.index()]) else { return false };
+        // Of damaged shapes nothing can be said.
+        let out = node.output(0).and_then(|v| self.world.shapes.shape(v)).unwrap_or(&[]);
+        if !operands.iter().all(|o| node.input(o.input).is_none_or(|v| self.lies_in(o, v, out))) {
+            return false;
+        }
         // A statistic that is itself an output, beside the result, has readers of its own.
         let shape = |v| self.world.shapes.shape(v);
         let mut others = node.outputs().iter().skip(1).flatten().filter(|&&o| !self.uses.is_unused(o));
@@ -35,6 +40,14 @@ impl Flow<'_> {
         }
         let mixes = |f: &&Field| f.axes.iter().any(|&a| first.axes.get(a) == Some(&None));
         first.steps.is_empty() && self.fields(v).iter().filter(mixes).count() <= 1
+    }
+
+    /// Whether an operand, its averaged axes included, has the extents of the result or none along the axes of that.
+    fn lies_in(&self, operand: &Operand, v: ValueId, out: &[usize]) -> bool {
+        let Some(own) = self.world.shapes.shape(v).map(|s| operand.seen(s)) else { return false };
+        let along = |a: usize| operand.axes[a].or(operand.averaged.as_ref().and_then(|averaged| averaged.axes[a]));
+        let fits = |a: usize| along(a).is_none_or(|to| own[a] == 1 || out.get(to) == Some(&own[a]));
+        own.len() == operand.axes.len() && (0..own.len()).all(fits)
     }
 
     /// Whether a field of an operand passes its averaged axes as it is. `shape` is the operand's.
