@@ -25,6 +25,12 @@
 //!   `dense=false` leaves them; by default (`auto`) they are cut where they are a twentieth or more of
 //!   the multiply-accumulates that could be cut: those of a transformer are, the classifier behind a convolutional
 //!   network, which the published method leaves as it is, seldom
+//! - `allow-inexact=norm` also removes channels that a norm or another mean over channels reads (LayerNormalization,
+//!   RMSNormalization, GroupNormalization, response normalisation and the like, as operators or written out). Their
+//!   statistics become those of the channels that stay: a mean of them stands for the mean of all, a sum or a length is
+//!   multiplied by what its number of channels fell by. The result is then not the masked original but that with its
+//!   statistics taken the same way; the plan lists each under `inexact`, and verification compares with it. Softmax,
+//!   maxima, and statistics inside of bodies of control flow pin as ever
 //!
 //! # Example
 //! `prune(ratio=0.5, layer="stem*=0.25", exclude=head, multiple-of=8)`
@@ -37,7 +43,7 @@ mod record;
 mod rounds;
 
 use super::{CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
-use crate::analysis::{Atom, Coupling, Group, Opened, Shapes, groups, infer_all, open};
+use crate::analysis::{Atom, Coupling, Group, Inexact, Opened, Shapes, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
 use crate::importance::Criterion;
@@ -85,6 +91,8 @@ pub struct PruneOptions {
     pub min_channels: usize,
     /// Whether groups that consist of dense layers only are cut.
     pub dense: Dense,
+    /// What may change beyond what is no longer read.
+    pub allow_inexact: Inexact,
 }
 
 /// Which groups without a convolution are cut.
@@ -125,6 +133,7 @@ impl Default for PruneOptions {
             multiple_of: 1,
             min_channels: 1,
             dense: Dense::Auto,
+            allow_inexact: Inexact::None,
         }
     }
 }
@@ -159,7 +168,7 @@ impl Pass for Prune {
         let mut selection = select(limit)?;
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
-            let coupling = Coupling::new(&opened, worlds.clone(), &pins);
+            let coupling = Coupling::allowing(self.options.allow_inexact, &opened, worlds.clone(), &pins);
             let groups = groups(&opened, &coupling);
             let dense = choose::cuts_dense(&coupling, &groups, self.options.dense);
             let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source, dense };
@@ -209,7 +218,7 @@ impl Prune {
         if !wanted {
             return Ok(None);
         }
-        let coupling = Coupling::new(model, worlds.to_vec(), &Vec::new());
+        let coupling = Coupling::allowing(self.options.allow_inexact, model, worlds.to_vec(), &Vec::new());
         let found = context.inputs(model).and_then(|batches| {
             let response = Response::of(model, &coupling, &batches, self.options.importance.seed)?;
             Ok((batches, response))
@@ -273,6 +282,11 @@ impl Prune {
             count(VerdictKind::Pinned),
             removed.len()
         );
+        let summary = match plan.inexact.len() {
+            0 => summary,
+            1 => format!("{summary}, through 1 statistic over channels"),
+            n => format!("{summary}, through {n} statistics over channels"),
+        };
         if !removed.is_empty() {
             *model = cut.model;
             model.rejoin_copies();
@@ -291,7 +305,7 @@ pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcom
         return Err(refuse(text.to_owned()));
     }
     let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
-    let coupling = Coupling::new(&opened, worlds, &Vec::new());
+    let coupling = Coupling::allowing(record::allowed(plan), &opened, worlds, &Vec::new());
     let groups = groups(&opened, &coupling);
     let choices = choose::replay(&opened, &coupling, &groups, plan).map_err(refuse)?;
     let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();

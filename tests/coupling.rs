@@ -12,7 +12,7 @@ mod fixture;
 use fixture::Fixture;
 use secateur::ir::Model;
 use secateur::passes::{Context, Pipeline};
-use secateur::plan::{Outcome, Plan, VerdictKind};
+use secateur::plan::{InexactCut, Outcome, Plan, VerdictKind};
 use secateur::verify::{self, verify};
 use std::fmt::Write;
 
@@ -45,7 +45,8 @@ fn check(fixture: &Fixture) {
         }
         None => {
             assert!(removed > 0, "{path}: nothing was removed\n{report}");
-            assert!(!plan.reads.is_empty(), "{path}: nothing reads what was removed\n{report}");
+            let read = !plan.reads.is_empty() || !plan.inexact.is_empty();
+            assert!(read, "{path}: nothing reads what was removed\n{report}");
         }
     }
     Model::import(after).unwrap().check().unwrap();
@@ -81,6 +82,10 @@ fn describe(plan: &Plan, out: &mut String) {
             let tensor = member.tensor.as_deref().unwrap_or("-");
             writeln!(out, "  {} {tensor} axis {} {:?}", member.node, member.axis, member.channels).unwrap();
         }
+    }
+    for InexactCut { output, op, input, axes, parts, removed, count: [before, after] } in &plan.inexact {
+        let of = format!("{op} {output} of input {input}, axes {axes:?} in {parts} parts without {removed:?}");
+        writeln!(out, "inexact {of}: of {after} for {before}").unwrap();
     }
     for read in &plan.reads {
         let rows = read.rows.map(|[first, end]| format!(", rows {first} to {end}")).unwrap_or_default();

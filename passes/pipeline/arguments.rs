@@ -39,7 +39,8 @@ impl Arguments {
     }
 
     pub(super) fn push(&mut self, key: String, key_at: usize, value: Option<(String, usize)>) {
-        self.entries.push(Entry { key, key_at, value });
+        // Names are words with hyphens; who writes pipelines in code may be used to underscores.
+        self.entries.push(Entry { key: key.replace('_', "-"), key_at, value });
     }
 
     /// Whether a flag is set: `name`, `name=true` or `name=false`.

@@ -2,6 +2,7 @@
 
 use super::super::{ArgumentError, Arguments, Pass};
 use super::{Dense, Prune, PruneOptions};
+use crate::analysis::Inexact;
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
 
 /// Reads the options; what is not given has its default.
@@ -37,6 +38,7 @@ pub fn make(a: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
         multiple_of: a.value("multiple-of", "a number of channels, at least 1", AtLeastOne(default.multiple_of))?.0,
         min_channels: a.value("min-channels", "a number of channels, at least 1", AtLeastOne(default.min_channels))?.0,
         dense: a.choice("dense", &names(Dense::ALL, Dense::name), default.dense)?,
+        allow_inexact: a.choice("allow-inexact", &names(Inexact::ALL, Inexact::name), default.allow_inexact)?,
     };
     Ok(Box::new(Prune { options }))
 }

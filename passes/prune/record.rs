@@ -2,7 +2,7 @@
 
 use super::PruneOptions;
 use super::choose::Choice;
-use crate::analysis::{Atom, Coupling, Group, Origin, Read, cost, infer, reach};
+use crate::analysis::{Atom, Coupling, Group, Inexact, Origin, Read, cost, infer, reach};
 use crate::cut::Cut;
 use crate::importance::Representation;
 use crate::ir::Model;
@@ -27,10 +27,11 @@ pub(super) fn plan(
         tool: concat!("secateur ", env!("CARGO_PKG_VERSION")).to_owned(),
         model: ModelRef { sha256: None, file: None },
         options: options_json(options),
-        reference: Reference::Masked,
+        reference: if cut.inexact.is_empty() { Reference::Masked } else { Reference::Rescaled },
         groups: groups.iter().zip(choices).map(|(g, c)| group_plan(model, coupling, g, c)).collect(),
         tensors: cut.tensors.clone(),
         reads: reads(model, coupling, removed),
+        inexact: cut.inexact.clone(),
         cost: Cost {
             params: [before.params, after.params],
             macs: [before.macs, after.macs],
@@ -67,12 +68,24 @@ fn options_json(o: &PruneOptions) -> serde_json::Value {
         "dense": o.dense.name(),
         "seed": o.importance.seed,
     });
+    let Some(fields) = json.as_object_mut() else { return json };
     // A budget takes the place of the ratio.
-    if let (Some(target), Some(fields)) = (o.target, json.as_object_mut()) {
+    if let Some(target) = o.target {
         fields.remove("ratio");
         fields.insert("target".to_owned(), target.to_string().into());
     }
+    if o.allow_inexact != Inexact::None {
+        fields.insert(ALLOW_INEXACT.to_owned(), o.allow_inexact.name().into());
+    }
     json
+}
+
+const ALLOW_INEXACT: &str = "allow-inexact";
+
+/// What the prune that made a plan was allowed to change.
+pub(super) fn allowed(plan: &Plan) -> Inexact {
+    let name = plan.options.get(ALLOW_INEXACT).and_then(|v| v.as_str());
+    Inexact::ALL.iter().copied().find(|i| Some(i.name()) == name).unwrap_or_default()
 }
 
 fn group_plan(model: &Model, coupling: &Coupling, group: &Group, choice: &Choice) -> GroupPlan {

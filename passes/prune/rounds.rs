@@ -67,7 +67,8 @@ impl Rounds<'_> {
         response: &Response,
         limit: Option<f64>,
     ) -> Result<Option<Selection>, PassError> {
-        let coupling = Coupling::new(self.original, self.worlds.to_vec(), &Vec::new());
+        let allowed = self.options.allow_inexact;
+        let coupling = Coupling::allowing(allowed, self.original, self.worlds.to_vec(), &Vec::new());
         let measured = |c: crate::analysis::Cost| target.measure.of(c);
         let macs = cost(self.original, &self.worlds[0]).macs as f64;
         let rounds = self.count(macs);
@@ -78,7 +79,7 @@ impl Rounds<'_> {
         for round in 1..=rounds {
             let worlds = if round == 1 { self.worlds.to_vec() } else { infer_all(&now, &self.context.sizes) };
             let Some(left) = worlds.first().map(|w| measured(cost(&now, w))) else { return Ok(None) };
-            let coupling_now = Coupling::new(&now, worlds, &Vec::new());
+            let coupling_now = Coupling::allowing(allowed, &now, worlds, &Vec::new());
             let groups_now = groups(&now, &coupling_now);
             let own;
             let seen = match round {

@@ -180,6 +180,7 @@ impl Record {
             groups: self.groups.iter().zip(ids).map(|(g, id)| self.group(original, g, id)).collect(),
             tensors,
             reads: Vec::new(),
+            inexact: Vec::new(),
             cost: Cost {
                 params: [before.params, after.params],
                 macs: [before.macs, after.macs],

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: if a class of atoms that is not pinned is removed (every constant loses the class's positions), every
 //! node still computes, for all positions that are left, what it computed before with the class's contribution to
-//! every contraction set to zero. Anything that would break this joins the class with [`PINNED`], with the reason.
+//! every contraction set to zero (with [`Inexact::Norm`], and with its statistics over channels being those of the
+//! channels that stay). Anything that would break this joins the class with [`PINNED`], with the reason.
 //! Refuses: nothing; unknown operators pin what they touch.
 //! How: [`flow`](super) gives every node's output its label fields from those of its inputs, for each assignment of
 //! sizes; all joins go into one union-find, so that a class is valid under every assignment. Afterwards classes that
@@ -59,6 +60,8 @@ pub struct Coupling {
     pub(super) balances: Vec<Balance>,
     /// Whether rows that have to lose equally many may lose different positions.
     pub(super) rows_choose: bool,
+    /// What a removal may change beyond what is no longer read.
+    pub allowed: Inexact,
     /// By value: computed from constants alone.
     pub constant: Vec<bool>,
     /// By value: a small tensor that is the same for every input and every size of the symbolic dimensions.
@@ -72,6 +75,28 @@ pub struct Coupling {
 pub struct Blocked {
     pub axis: usize,
     pub blocks: usize,
+}
+
+/// What a removal may change beyond what is no longer read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Inexact {
+    /// Nothing: the theorem holds as it stands.
+    #[default]
+    None,
+    /// Statistics over channels (means, and what norms divide by) become those of the channels that stay.
+    Norm,
+}
+
+impl Inexact {
+    pub const ALL: &'static [Self] = &[Self::None, Self::Norm];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Norm => "norm",
+        }
+    }
 }
 
 /// What stays of one axis of a value.
@@ -147,16 +172,21 @@ impl Coupling {
     /// Couples the channels of a model. `pins` are left alone with the reason given, as an earlier attempt on the
     /// same model has numbered them (numbering is deterministic).
     pub fn new(model: &Model, worlds: Vec<Shapes>, pins: &Pins) -> Self {
-        Self::with_rows(true, model, worlds, pins)
+        Self::allowing(Inexact::None, model, worlds, pins)
+    }
+
+    /// [`Coupling::new`], of a removal that may also change what `allowed` says.
+    pub fn allowing(allowed: Inexact, model: &Model, worlds: Vec<Shapes>, pins: &Pins) -> Self {
+        Self::with_rows(true, allowed, model, worlds, pins)
     }
 
     /// Couples the channels of a model so that any classes may be removed, whatever others are: where rows have to lose
     /// equally many, the same positions go in all of them.
     pub fn in_step(model: &Model, worlds: Vec<Shapes>) -> Self {
-        Self::with_rows(false, model, worlds, &Vec::new())
+        Self::with_rows(false, Inexact::None, model, worlds, &Vec::new())
     }
 
-    fn with_rows(rows_choose: bool, model: &Model, worlds: Vec<Shapes>, pins: &Pins) -> Self {
+    fn with_rows(rows_choose: bool, allowed: Inexact, model: &Model, worlds: Vec<Shapes>, pins: &Pins) -> Self {
         let mut coupling = Self {
             atoms: Atoms::default(),
             worlds: Vec::new(),
@@ -166,6 +196,7 @@ impl Coupling {
             blocked: BTreeMap::new(),
             balances: Vec::new(),
             rows_choose,
+            allowed,
             constant: constants(model),
             fixed: vec![false; model.value_count()],
             known_reads: HashSet::new(),

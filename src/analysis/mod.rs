@@ -26,7 +26,7 @@ mod weight;
 
 pub use balance::{Cell, Cells};
 pub use cost::{Cost, cost, node_costs};
-pub use coupling::{Coupling, Kept, Read, Source, World};
+pub use coupling::{Coupling, Inexact, Kept, Read, Source, World};
 pub use explain::{Explanation, Link, explain};
 pub use field::{Field, matching_axes};
 pub use fixed::Fixed;

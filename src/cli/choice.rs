@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::near::did_you_mean;
 use super::source::Loaded;
+use crate::analysis::Inexact;
 use crate::importance::{self, Criterion, Reading, Representation, Similarity};
 use crate::passes::prune::{Dense, PruneOptions};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -15,8 +16,8 @@ pub struct Choice {
     /// Leave the layers whose name matches a glob as they are, and all that is coupled with them
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
-    /// What makes a filter dispensable; by default reconstruction for a budget or where there is calibration data
-    /// (communality if the model cannot be run), else degree, the published criterion
+    /// What makes a filter dispensable; by default reconstruction for a budget or where there is calibration data (if
+    /// the model can be run here), else communality; degree is the published criterion
     #[arg(long, value_parser = names(Criterion::ALL, Criterion::name))]
     by: Option<Criterion>,
     /// What stands for a filter when two are compared
@@ -44,6 +45,10 @@ pub struct Choice {
     #[arg(long, value_name = "WHEN", default_value = "auto", default_missing_value = "true", num_args = 0..=1,
           require_equals = true, value_parser = dense())]
     dense: Dense,
+    /// Also remove channels that norms and other means over channels read: their statistics become those of the
+    /// channels that stay, which is reported
+    #[arg(long, value_name = "WHAT", default_value = "none", value_parser = inexact())]
+    allow_inexact: Inexact,
     /// Seed of --by random, and of the inputs that verification runs on
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -72,6 +77,7 @@ impl Choice {
             multiple_of: self.multiple_of,
             min_channels: self.min_channels,
             dense: self.dense,
+            allow_inexact: self.allow_inexact,
             ..PruneOptions::default()
         }
     }
@@ -117,6 +123,11 @@ fn positive(text: &str) -> Result<usize, String> {
 fn dense() -> impl TypedValueParser<Value = Dense> {
     PossibleValuesParser::new(Dense::ALL.iter().map(|d| d.name()))
         .map(|text| *Dense::ALL.iter().find(|d| d.name() == text).expect("one of the names"))
+}
+
+fn inexact() -> impl TypedValueParser<Value = Inexact> {
+    PossibleValuesParser::new(Inexact::ALL.iter().map(|i| i.name()))
+        .map(|text| *Inexact::ALL.iter().find(|i| i.name() == text).expect("one of the names"))
 }
 
 /// A choice by its name; the help lists them all.

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// Groups that are told about when they were left alone; the others are counted.
 const TOLD: usize = 5;
+/// Nodes that are named where their statistics changed; the others are counted.
+const NAMED: usize = 3;
 
 /// Fitted layers that are told about, the worst first; the others are counted.
 const FITTED: usize = 8;
@@ -248,6 +250,9 @@ fn words(told: &Told, width: Option<u16>) -> String {
         for line in accuracy.lines() {
             out += &format!("{line}\n");
         }
+    }
+    if let Some(line) = summary.inexact_line(NAMED) {
+        out += &format!("\n{line}\n");
     }
     if let Some(line) = summary.verification_line() {
         out += &format!("\n{line}\n");

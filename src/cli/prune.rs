@@ -52,7 +52,7 @@ pub struct Args {
 }
 
 /// Options that say which filters go, which a lossless removal does not leave to choice.
-const CHOOSING: [&str; 13] = [
+const CHOOSING: [&str; 14] = [
     "target",
     "ratio",
     "layer",
@@ -66,6 +66,7 @@ const CHOOSING: [&str; 13] = [
     "multiple_of",
     "min_channels",
     "dense",
+    "allow_inexact",
 ];
 
 /// How many filters go.

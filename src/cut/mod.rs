@@ -3,9 +3,11 @@
 //! Guarantees: either a model in which every constant lost the removed positions, every attribute and shape constant
 //! that states a number of channels follows, and every shape, inferred afresh under every assignment of sizes, is the
 //! old one less the removed positions; or a [`Misfit`] that names the node and the classes at fault, and no model.
-//! How: slices each constant by its own labels, then narrows node by node, then infers and compares.
+//! How: slices each constant by its own labels, then narrows node by node, then infers and compares. Where statistics may
+//! become those of what stays, `compensate` records them.
 
 mod check;
+mod compensate;
 mod narrow;
 mod patch;
 
@@ -13,7 +15,7 @@ use crate::analysis::{Atom, Coupling, Origin};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::SourceMap;
 use crate::onnx::tensor::Tensor;
-use crate::plan::TensorCut;
+use crate::plan::{InexactCut, TensorCut};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +34,8 @@ pub struct Cut {
     pub model: Model,
     /// Sorted by name and axis.
     pub tensors: Vec<TensorCut>,
+    /// Statistics that are those of fewer channels now, in the order of the nodes; none unless the coupling allows it.
+    pub inexact: Vec<InexactCut>,
 }
 
 /// Removes classes (by representative). Pages of `source` are handed back as soon as they are sliced.
@@ -73,8 +77,9 @@ pub fn cut(model: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, source:
     narrow::narrow(model, coupling, removed, &mut new)?;
     check::declare(model, coupling, removed, &mut new)?;
     check::freeze(model, coupling, &mut new);
+    let inexact = compensate::compensate(model, coupling, removed, &mut new)?;
     check::check(model, coupling, removed, &new)?;
-    Ok(Cut { model: new, tensors })
+    Ok(Cut { model: new, tensors, inexact })
 }
 
 /// What stays of an axis of a constant: in each of equal blocks along axis 0, one block where all keep the same.

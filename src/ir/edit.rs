@@ -144,6 +144,27 @@ impl Model {
         self.declare_shapes(&shapes);
     }
 
+    /// Lets what a node computes as output `i` pass a new node of the standard domain, `op_type (output, with)`, right
+    /// behind it: the value keeps its name and readers, and the new node computes it.
+    pub fn follow_by(&mut self, node: NodeId, i: usize, op_type: &str, with: ValueId) {
+        let Some(value) = self.node(node).output(i) else { return };
+        let graph = self.node(node).graph;
+        let (hint, label) = (self.value(value).name.clone(), self.label(node));
+        let name = self.free_name(&hint);
+        let inner = ValueId::at(self.values.len());
+        self.values.push(Value { name, graph, def: Def::Node(node, i), tensor: None });
+        self.nodes[node.index()].outputs[i] = Some(inner);
+        let id = NodeId::at(self.nodes.len());
+        let name = Some(self.free_node_name(&label));
+        let proto = NodeProto { op_type: Some(op_type.to_owned()), name, ..Default::default() };
+        let (inputs, outputs) = (vec![Some(inner), Some(with)], vec![Some(value)]);
+        self.nodes.push(Node { graph, proto, inputs, outputs, bodies: Vec::new(), removed: false });
+        self.values[value.index()].def = Def::Node(id, 0);
+        let list = &mut self.graphs[graph.index()].nodes;
+        let at = list.iter().position(|&n| n == node).expect("a live node is in its graph's list");
+        list.insert(at + 1, id);
+    }
+
     /// Replaces the content of an initializer or of a `Constant` node, keeping its name and other fields. The
     /// declarations of the value's shape follow.
     pub fn set_constant(&mut self, value: ValueId, tensor: &Tensor) {

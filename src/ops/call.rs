@@ -77,6 +77,18 @@ pub struct Operand {
     /// For each axis of the operand, so seen, the axis of the output that it runs along. `None`: elements along this axis are
     /// mixed (pooled, normalised, reduced), which pins channels on it.
     pub axes: Vec<Option<usize>>,
+    /// Where the mixed axes run along if the operator's statistics may be taken of the positions that are left; `None`
+    /// where they may not, whatever the caller allows.
+    pub averaged: Option<Averaged>,
+}
+
+/// An operand of which an operator takes statistics (or a parameter that goes with it).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Averaged {
+    /// For each axis of the operand the axis of the output that it runs along; `None` where it is reduced away.
+    pub axes: Vec<Option<usize>>,
+    /// Equal blocks along the first of the mixed axes, each of which has statistics of its own.
+    pub blocks: usize,
 }
 
 /// Einstein summation over views of the operands. Axes named by a letter that is not in the output and in one
@@ -261,6 +273,18 @@ impl Operand {
     /// A vector along one axis of the output.
     pub fn along(input: usize, axis: usize) -> Self {
         Self::over(input, vec![Some(axis)])
+    }
+
+    /// The same operand with statistics over the given axes of the output.
+    pub fn averaging(self, mixed: impl Fn(usize) -> bool) -> Self {
+        let averaged = Some(Averaged { axes: self.axes.clone(), blocks: 1 });
+        Self { averaged, ..self.mixing(mixed) }
+    }
+
+    /// The same operand with statistics for each of equal blocks along the first averaged axis.
+    pub fn in_blocks(mut self, blocks: usize) -> Self {
+        self.averaged.iter_mut().for_each(|a| a.blocks = blocks);
+        self
     }
 
     /// The same operand with the given axes of the output mixed.

@@ -1,7 +1,7 @@
 //! Operators whose output elements depend on the elements at the same place of their operands, along some axes at
 //! least: arithmetic, activations, normalisation, pooling, reduction, quantisation.
 
-use super::call::{Action, Call, Effect, Fact, Operand, Refusal, axis_at};
+use super::call::{Action, Averaged, Call, Effect, Fact, Operand, Refusal, axis_at};
 use super::layout::broadcast;
 use crate::onnx::tensor::DataType;
 
@@ -140,5 +140,7 @@ pub(super) fn reduced(call: &Call, axes: &[usize], dtype: Option<DataType>) -> R
             to.push(1);
         }
     }
-    Ok(Effect::one(Fact::new(dtype, to), Action::Map(vec![Operand::over(0, map)])))
+    let averaged = Some(Averaged { axes: map.clone(), blocks: 1 });
+    let operand = Operand { averaged, ..Operand::over(0, map) };
+    Ok(Effect::one(Fact::new(dtype, to), Action::Map(vec![operand])))
 }

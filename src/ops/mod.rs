@@ -26,7 +26,7 @@ mod table;
 mod values;
 
 pub use addend::Addend;
-pub use call::{Action, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View, Window};
+pub use call::{Action, Averaged, Call, Contraction, Effect, Fact, Groups, Kind, Operand, Refusal, View, Window};
 pub(crate) use layout::{pad_amounts, slice_bounds, split_sizes};
 
 use crate::ir::{Model, Node};
@@ -53,6 +53,8 @@ pub struct Row {
     pub extents: Extents,
     /// Pairs of inputs: integers, and the integer among them that stands for zero.
     pub zero_points: &'static [(usize, usize)],
+    /// What the operator makes of a statistic over positions, if a mean over fewer of them may stand for it.
+    pub average: Average,
     /// Inputs that are running statistics, which the literature does not count as parameters.
     pub statistics: std::ops::Range<usize>,
     /// Whether it gives another result at every run.
@@ -111,6 +113,41 @@ pub enum Zero {
     Parts,
     /// Zero if all operands are (sums); of a contraction, if weights and addends are.
     AllOperands,
+}
+
+/// A statistic over positions for which one over those that are left may stand, where the caller allows it: what hangs
+/// on their number. Which axes it is over stands with the operands ([`Operand::averaged`]); the first is what it is of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Average {
+    /// There is none, or it is no mean of anything: a maximum, a softmax.
+    None,
+    /// The result is a mean, which divides by the number of elements itself.
+    Mean,
+    /// The result grows with the number of elements to this power.
+    Sum(f64),
+    /// The result is the operand divided by its length, the p-norm of attribute `p`.
+    Length,
+    /// The result is the operand less its mean, divided by its standard deviation; then scale (input 1), shift (2).
+    Deviation,
+    /// The result is the operand divided by the root of its mean square; then scale (input 1).
+    MeanSquare,
+    /// As `Deviation`, of the sum of several operands.
+    SumDeviation,
+    /// As `MeanSquare`, of the sum of several operands.
+    SumMeanSquare,
+}
+
+impl Average {
+    /// By what the result has to be multiplied so that it stands for one of `before` elements when it is of `after`.
+    /// `p` is the operator's attribute of that name.
+    pub fn factor(self, p: i64, before: usize, after: usize) -> f64 {
+        let ratio = before as f64 / after as f64;
+        match self {
+            Self::Sum(power) => ratio.powf(power),
+            Self::Length => ratio.powf(-1.0 / p.max(1) as f64),
+            _ => 1.0,
+        }
+    }
 }
 
 /// Which outputs of an operator that works place by place its channels reach.

@@ -33,7 +33,7 @@ pub(super) fn batch_norm(call: &Call) -> Result<Effect, Refusal> {
 /// Statistics over the positions of each channel.
 pub(super) fn instance_norm(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape_of_rank(0, 3)?;
-    let operands = vec![Operand::whole(0, x.len()).mixing(|a| a > 1), Operand::along(1, 1), Operand::along(2, 1)];
+    let operands = vec![Operand::whole(0, x.len()).averaging(|a| a > 1), Operand::along(1, 1), Operand::along(2, 1)];
     Ok(Effect::map(call, x.to_vec(), operands))
 }
 
@@ -41,11 +41,11 @@ pub(super) fn instance_norm(call: &Call) -> Result<Effect, Refusal> {
 pub(super) fn layer_norm(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape(0)?;
     let first = call.axis("axis", -1, x.len())?;
-    let mut operands = vec![Operand::whole(0, x.len()).mixing(|a| a >= first)];
+    let mut operands = vec![Operand::whole(0, x.len()).averaging(|a| a >= first)];
     for i in 1..call.inputs.len() {
         if call.has(i) {
             let rank = call.shape(i)?.len().min(x.len());
-            operands.push(Operand::trailing(i, rank, x.len()).mixing(|a| a >= first));
+            operands.push(Operand::trailing(i, rank, x.len()).averaging(|a| a >= first));
         }
     }
     Ok(Effect::map(call, x.to_vec(), operands))
@@ -54,7 +54,16 @@ pub(super) fn layer_norm(call: &Call) -> Result<Effect, Refusal> {
 /// Statistics over groups of channels.
 pub(super) fn group_norm(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape_of_rank(0, 2)?;
-    Ok(Effect::map(call, x.to_vec(), vec![Operand::whole(0, x.len()).mixing(|a| a >= 1)]))
+    let groups = usize::try_from(call.int("num_groups", 1)).ok().filter(|&g| g > 0 && x[1].is_multiple_of(g));
+    let groups = groups.ok_or_else(|| {
+        Refusal::Invalid(format!("num_groups {} does not divide {} channels", call.int("num_groups", 1), x[1]))
+    })?;
+    let mut operands = vec![Operand::whole(0, x.len()).averaging(|a| a >= 1).in_blocks(groups)];
+    // Before version 21 there was one scale a group, which stays whatever goes of its channels.
+    for i in (1..3).filter(|&i| call.fact(i).is_some_and(|f| f.shape.as_deref() == Some(&x[1..2]))) {
+        operands.push(Operand::along(i, 1).averaging(|_| true));
+    }
+    Ok(Effect::map(call, x.to_vec(), operands))
 }
 
 /// Normalisation over neighbouring channels.
@@ -80,7 +89,7 @@ pub(super) fn softmax(call: &Call) -> Result<Effect, Refusal> {
 pub(super) fn along_axis(call: &Call) -> Result<Effect, Refusal> {
     let x = call.shape(0)?;
     let axis = call.axis("axis", -1, x.len())?;
-    Ok(Effect::map(call, x.to_vec(), vec![Operand::whole(0, x.len()).mixing(|a| a == axis)]))
+    Ok(Effect::map(call, x.to_vec(), vec![Operand::whole(0, x.len()).averaging(|a| a == axis)]))
 }
 
 pub(super) fn mean_variance_norm(call: &Call) -> Result<Effect, Refusal> {
@@ -101,7 +110,7 @@ pub(super) fn skip_layer_norm(call: &Call) -> Result<Effect, Refusal> {
         if rank > x.len() {
             return Err(Refusal::Invalid(format!("input {i} has more axes than the data {x:?}")));
         }
-        operands.push(Operand::trailing(i, rank, x.len()).mixing(|a| a == last));
+        operands.push(Operand::trailing(i, rank, x.len()).averaging(|a| a == last));
     }
     let mut effect = Effect::map(call, x.to_vec(), operands);
     let whole = effect.outputs[0].clone();

@@ -1,6 +1,6 @@
 //! One operator, one row.
 
-use super::{Addend, Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero};
+use super::{Addend, Average, Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero};
 use super::{addend, contract, gather, layout, map, normalise, pool, quantised, random, reduction, signal, values};
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
@@ -18,6 +18,7 @@ const fn row(name: &'static str, rule: Rule) -> Row {
         places: Places::First,
         extents: Extents::ByAction,
         zero_points: &[],
+        average: Average::None,
         statistics: 0..0,
         random: false,
         like: None,
@@ -66,6 +67,10 @@ impl Row {
 
     const fn zero_points(self, zero_points: &'static [(usize, usize)]) -> Self {
         Self { zero_points, ..self }
+    }
+
+    const fn average(self, average: Average) -> Self {
+        Self { average, ..self }
     }
 
     const fn statistics(self, statistics: std::ops::Range<usize>) -> Self {
@@ -268,15 +273,16 @@ pub(super) static ROWS: &[Row] = &[
     row("ThresholdedRelu", map::unary).since(10),
     // Normalisation.
     row("BatchNormalization", normalise::batch_norm).statistics(3..5).ignores(&[(1, 0)]),
-    row("GroupNormalization", normalise::group_norm).since(18),
+    row("GroupNormalization", normalise::group_norm).since(18).average(Average::Deviation),
     row("Hardmax", normalise::softmax),
-    row("InstanceNormalization", normalise::instance_norm).ignores(&[(1, 0)]),
-    row("LayerNormalization", normalise::layer_norm).since(17),
+    row("InstanceNormalization", normalise::instance_norm).ignores(&[(1, 0)]).average(Average::Deviation),
+    row("LayerNormalization", normalise::layer_norm).since(17).average(Average::Deviation),
     row("LogSoftmax", normalise::softmax),
-    row("LpNormalization", normalise::along_axis),
+    row("LpNormalization", normalise::along_axis).average(Average::Length),
     row("LRN", normalise::across_channels),
     row("MeanVarianceNormalization", normalise::mean_variance_norm).since(9),
-    row("RMSNormalization", normalise::layer_norm).since(23),
+    row("RMSNormalization", normalise::layer_norm).since(23).average(Average::MeanSquare),
+    row("SimplifiedLayerNormalization", normalise::layer_norm).average(Average::MeanSquare),
     row("Softmax", normalise::softmax),
     // Pools, reductions, resizing.
     row("AffineGrid", pool::affine_grid).since(20),
@@ -292,16 +298,16 @@ pub(super) static ROWS: &[Row] = &[
     row("MaxPool", pool::pool),
     row("MaxRoiPool", pool::max_roi_pool),
     row("MaxUnpool", pool::max_unpool).since(9),
-    row("ReduceL1", map::reduce),
-    row("ReduceL2", map::reduce),
+    row("ReduceL1", map::reduce).average(Average::Sum(1.0)),
+    row("ReduceL2", map::reduce).average(Average::Sum(0.5)),
     row("ReduceLogSum", map::reduce),
     row("ReduceLogSumExp", map::reduce),
     row("ReduceMax", map::reduce).eval(Custom(reduction::evaluate_max)),
-    row("ReduceMean", map::reduce),
+    row("ReduceMean", map::reduce).average(Average::Mean),
     row("ReduceMin", map::reduce).eval(Custom(reduction::evaluate_min)),
     row("ReduceProd", map::reduce).eval(Custom(reduction::evaluate_product)),
-    row("ReduceSum", map::reduce).eval(Custom(reduction::evaluate_sum)),
-    row("ReduceSumSquare", map::reduce),
+    row("ReduceSum", map::reduce).eval(Custom(reduction::evaluate_sum)).average(Average::Sum(1.0)),
+    row("ReduceSumSquare", map::reduce).average(Average::Sum(1.0)),
     row("Resize", pool::resize).since(10).narrow(target(3, "")),
     row("RoiAlign", pool::roi_align).since(10),
     row("Upsample", pool::upsample),
@@ -365,8 +371,10 @@ pub(super) static ROWS: &[Row] = &[
     fused("QuantizeLinear", quantised::quantize).like(13),
     fused("QuickGelu", map::unary).zero(Kept),
     fused("SampleOp", layout::identity).zero(Kept),
-    fused("SkipLayerNormalization", normalise::skip_layer_norm).places(Places::All),
-    fused("SkipSimplifiedLayerNormalization", normalise::skip_layer_norm).places(Places::All),
+    fused("SkipLayerNormalization", normalise::skip_layer_norm).places(Places::All).average(Average::SumDeviation),
+    fused("SkipSimplifiedLayerNormalization", normalise::skip_layer_norm)
+        .places(Places::All)
+        .average(Average::SumMeanSquare),
     fused("TransposeMatMul", contract::fused_matmul).layer(Kind::Dense).zero(AllOperands),
     fused("Trilu", signal::matrices).zero(Kept),
 ];

@@ -31,6 +31,9 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
     pub tensors: Vec<TensorCut>,
     pub reads: Vec<ReadCut>,
+    /// Statistics that are of the remaining channels in the new model and in what it is compared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inexact: Vec<InexactCut>,
     pub cost: Cost,
     /// How much of the model the cut could reach, and how much it reached.
     #[serde(default)]
@@ -49,6 +52,8 @@ pub enum Reference {
     /// The original with the plan's reads set to zero.
     #[default]
     Masked,
+    /// The masked original, with its statistics taken as the plan's inexact entries say.
+    Rescaled,
     /// The original as it is; the plan has no reads.
     Original,
 }
@@ -136,6 +141,28 @@ pub struct ReadCut {
     /// Half-open range of axis 0 that this is about; all of it where absent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rows: Option<[usize; 2]>,
+}
+
+/// A statistic over channels that became one over those that stay. The new model is no longer what the original with
+/// its reads set to zero is, but what that is when the statistic is taken so: what is removed of the input is zero to it,
+/// and it counts `count[1]` of every `count[0]` elements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InexactCut {
+    /// The first output of the node that takes the statistic, the model's functions being inlined.
+    pub output: String,
+    pub op: String,
+    /// Which input of the node the statistic is of; of a sum of several inputs, the first.
+    pub input: usize,
+    /// The axes of that input along which removed elements are told apart: the last one has positions, each position
+    /// along the others a row.
+    pub axes: Vec<usize>,
+    /// Into how many equal parts the last axis falls, the fewest of which each stays or goes as a whole: channels that are
+    /// flattened with positions in space are parts, and so are neighbours that go together.
+    pub parts: usize,
+    /// The parts that are removed, ascending, in each row; one list where all rows lose the same.
+    pub removed: Vec<Vec<usize>>,
+    /// Parts in one statistic, before and after.
+    pub count: [usize; 2],
 }
 
 /// Before and after.

@@ -10,7 +10,7 @@ use super::table::Table;
 use crate::analysis::{self, Shapes, node_costs};
 use crate::ir::Model;
 use crate::passes;
-use crate::plan::{Cost, GroupPlan, NEEDED, Outcome, Plan, Reference, RepairPlan, VerdictKind, Verified};
+use crate::plan::{Cost, GroupPlan, InexactCut, NEEDED, Outcome, Plan, Reference, RepairPlan, VerdictKind, Verified};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -23,6 +23,9 @@ pub struct Summary {
     /// Groups that were left as they are, the most costly first.
     pub untouched: Vec<Untouched>,
     pub cost: Cost,
+    /// Statistics that are of the remaining channels in the new model; none unless that was allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inexact: Vec<InexactCut>,
     /// `None` where nothing was fitted after the cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairPlan>,
@@ -91,7 +94,8 @@ impl Summary {
             untouched = left_alone(before.0, before.1, plan);
         }
         let (repair, verified) = plan.map(|p| (p.repair.clone(), p.verified.clone())).unwrap_or_default();
-        Self { passes, layers, untouched, cost, repair, accuracy: None, verified }
+        let inexact = plan.map(|p| p.inexact.clone()).unwrap_or_default();
+        Self { passes, layers, untouched, cost, inexact, repair, accuracy: None, verified }
     }
 
     /// Whether any channel was removed.
@@ -149,6 +153,21 @@ impl Summary {
         out
     }
 
+    /// That the result is inexact, and where, `most` nodes at the utmost; `None` where it is not.
+    pub fn inexact_line(&self, most: usize) -> Option<String> {
+        let of = match self.inexact.len() {
+            0 => return None,
+            1 => "1 statistic over channels is".to_owned(),
+            n => format!("{n} statistics over channels are"),
+        };
+        let named: Vec<String> = self.inexact.iter().take(most).map(|i| format!("{} '{}'", i.op, i.output)).collect();
+        let more = match self.inexact.len().saturating_sub(most) {
+            0 => String::new(),
+            n => format!(" and {n} more, which the plan lists"),
+        };
+        Some(format!("inexact: {of} of the channels that stay: {}{more}", named.join(", ")))
+    }
+
     /// The outcome of the verification in a sentence.
     pub fn verification_line(&self) -> Option<String> {
         let text = self.verified.as_ref().map(verification_text)?;
@@ -167,6 +186,7 @@ pub fn verification_text(verified: &Verified) -> String {
     let reason = verified.reason.as_deref();
     let between = match verified.reference {
         Reference::Masked => "between the pruned model and the masked original",
+        Reference::Rescaled => "between the pruned model and the masked original with its statistics rescaled",
         Reference::Original => "between the new model and the original",
     };
     match verified.outcome {

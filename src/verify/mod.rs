@@ -6,13 +6,17 @@
 //! A model that was repaired after its cut computes something else on purpose: [`Outcome::Cannot`] as well.
 //! Refuses: plans that name tensors, axes or positions that the original does not have.
 //! How: the original's weights are set to zero where the plan says that contractions stop reading them; that is what
-//! the removal means, so the two models compute the same function, and any difference is a bug of the rewrite.
+//! the removal means, so the two models compute the same function, and any difference is a bug of the rewrite. Where the
+//! plan says that statistics became those of the channels that stay, the original takes them so too ([`rescale`]).
+
+mod rescale;
 
 use crate::analysis::{Sizes, fed_inputs, infer_all};
 use crate::ir::Model;
 use crate::onnx::tensor::{DataType, Tensor};
 use crate::plan::{Outcome, Plan, ReadCut, Verified};
 use crate::run::{CannotRun, MOST_ELEMENTS, Runner, admit_size, random_inputs};
+pub use rescale::rescale;
 use std::collections::BTreeMap;
 
 /// How to compare.
@@ -40,7 +44,18 @@ const SCALES: [f64; 3] = [1.0, 1e-2, 1e-4];
 #[error("the plan does not fit the original: {0}")]
 pub struct PlanMisfit(pub String);
 
-/// Compares `pruned` with `original` masked as the plan says; the plan of a lossless removal masks nothing.
+/// Why an original cannot be stated as a plan says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unstated {
+    #[error(transparent)]
+    Misfit(#[from] PlanMisfit),
+    /// What the plan says can be said of the original, but not be computed in this process.
+    #[error(transparent)]
+    Cannot(#[from] CannotRun),
+}
+
+/// Compares `pruned` with `original` masked as the plan says, and its statistics rescaled where the plan has inexact
+/// entries; the plan of a lossless removal masks nothing.
 pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) -> Result<Verified, PlanMisfit> {
     let masked = mask(original, &plan.reads)?;
     let reference = plan.reference;
@@ -52,7 +67,12 @@ pub fn verify(original: &Model, pruned: &Model, plan: &Plan, options: &Options) 
         );
         return Ok(Verified { outcome: Outcome::Cannot, reference, max_relative_error: None, reason: Some(reason) });
     }
-    Ok(match compare(&masked, pruned, options) {
+    let compared = match rescale(&masked, &plan.inexact, &options.sizes) {
+        Ok(masked) => compare(&masked, pruned, options),
+        Err(Unstated::Cannot(cannot)) => Err(cannot),
+        Err(Unstated::Misfit(misfit)) => return Err(misfit),
+    };
+    Ok(match compared {
         Ok((error, tolerance)) => Verified {
             outcome: if error <= tolerance { Outcome::Equal } else { Outcome::Different },
             reference,

@@ -23,12 +23,12 @@ pub const BLOCKS: &[(&str, Block)] = &[
     ("products of positions", products_of_positions),
 ];
 
-fn last(d: &mut Draft, x: &Value) -> Value {
+pub fn last(d: &mut Draft, x: &Value) -> Value {
     let perm: Vec<usize> = std::iter::once(0).chain(2..x.rank()).chain([1]).collect();
     d.transpose(x, &perm)
 }
 
-fn first(d: &mut Draft, x: &Value) -> Value {
+pub fn first(d: &mut Draft, x: &Value) -> Value {
     let rank = x.rank();
     let perm: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
     d.transpose(x, &perm)
@@ -56,7 +56,7 @@ fn channels_last(d: &mut Draft, x: &Value) -> Option<Value> {
     Some(first(d, &y))
 }
 
-fn mlp(d: &mut Draft, x: &Value) -> Option<Value> {
+pub fn mlp(d: &mut Draft, x: &Value) -> Option<Value> {
     let inner = width(d);
     let y = last(d, x);
     let hidden = dense(d, &y, inner);
@@ -129,7 +129,7 @@ fn attention(d: &mut Draft, x: &Value) -> Option<Value> {
     Some(map(d, &out, x))
 }
 
-fn layer_norm(d: &mut Draft, x: &Value) -> Option<Value> {
+pub fn layer_norm(d: &mut Draft, x: &Value) -> Option<Value> {
     if d.opset < 17 {
         return None;
     }
@@ -139,7 +139,7 @@ fn layer_norm(d: &mut Draft, x: &Value) -> Option<Value> {
     Some(first(d, &y))
 }
 
-fn layer_norm_written(d: &mut Draft, x: &Value) -> Option<Value> {
+pub fn layer_norm_written(d: &mut Draft, x: &Value) -> Option<Value> {
     let y = last(d, x);
     let mean = reduce(d, "ReduceMean", &y, &[-1], true);
     let centred = d.node("Sub", "", &[&y.name, &mean.name]);
@@ -162,7 +162,7 @@ fn instance_norm(d: &mut Draft, x: &Value) -> Option<Value> {
 }
 
 /// As exporters write it: groups side by side as the channels of an instance normalisation.
-fn group_norm_written(d: &mut Draft, x: &Value) -> Option<Value> {
+pub fn group_norm_written(d: &mut Draft, x: &Value) -> Option<Value> {
     if !x.channels().is_multiple_of(2) {
         return None;
     }
@@ -190,7 +190,7 @@ fn softmax(d: &mut Draft, x: &Value) -> Option<Value> {
 }
 
 /// Every position's channels divided by their length.
-fn unit_length(d: &mut Draft, x: &Value) -> Option<Value> {
+pub fn unit_length(d: &mut Draft, x: &Value) -> Option<Value> {
     let norm = reduce(d, "ReduceL2", x, &[1], true);
     let epsilon = d.real(0.1);
     let above = d.node("Add", "", &[&norm.name, &epsilon]);

@@ -64,6 +64,10 @@ impl Flow<'_> {
             for f in fields {
                 let chooses = groups.is_some() && f.axes.len() > 1 || self.is_ragged(&f, &view.shape);
                 let keeps_rows = chooses && f.axes.last().is_some_and(|last| !lost.contains(last));
+                // Should what follows tie a row together, the whole of it would go, and with it what cannot be cut.
+                if keeps_rows && groups.is_none() && f.axes.iter().any(|a| lost.contains(a)) {
+                    self.balance(n, &f, &view.shape);
+                }
                 let f = if keeps_rows { Some(f) } else { self.fold(f, &lost, &view.shape, bare) };
                 seen[k].extend(f);
             }
@@ -157,7 +161,7 @@ impl Flow<'_> {
     }
 
     /// Demands that as many positions stay in each row of a field along its last axis.
-    fn balance(&mut self, n: NodeId, f: &Field, shape: &[usize]) {
+    pub(super) fn balance(&mut self, n: NodeId, f: &Field, shape: &[usize]) {
         let text = format!("{} needs equally many channels in every group", self.model.node(n).op_type());
         self.coupling.balances.push(Balance { node: Some(n), text, rows: f.rows(shape) });
     }

@@ -1,6 +1,7 @@
 //! Operators that work place by place.
 
 use super::super::field::Field;
+use super::average::averaged_field;
 use super::{Flow, MOST_LABELS, positions};
 use crate::ir::NodeId;
 use crate::ops::{Effect, Operand, Places};
@@ -18,12 +19,16 @@ impl Flow<'_> {
         let fields = self.elementwise(n, &shape, operands);
         let all = self.places(n) == Places::All;
         for (i, &v) in self.model.node(n).outputs().iter().enumerate() {
-            self.set(v, if i == 0 || all { fields.clone() } else { vec![] });
+            // Statistics beside the result have no positions along the axes that they are over.
+            let own = effect.outputs.get(i).and_then(|o| o.shape.as_deref()).unwrap_or(&shape);
+            let lies = |f: &&Field| f.axes.iter().all(|&a| own.get(a) == shape.get(a));
+            self.set(v, if i == 0 || all { fields.iter().filter(lies).cloned().collect() } else { vec![] });
         }
     }
 
     pub(super) fn elementwise(&mut self, n: NodeId, shape: &[usize], operands: &[Operand]) -> Vec<Field> {
         let mut aligned = Vec::new();
+        let averages = self.averages(n, operands);
         for operand in operands {
             let Some(v) = self.model.node(n).input(operand.input) else { continue };
             let Some(stored) = self.world.shapes.shape(v).map(<[usize]>::to_vec) else { continue };
@@ -37,6 +42,10 @@ impl Flow<'_> {
             let mut fields = Vec::new();
             for field in self.fields(v) {
                 let field = self.steps(n, field, &operand.steps, &stored);
+                if averages && self.passes_average(n, &field, operand, &own) {
+                    fields.extend(averaged_field(field, operand));
+                    continue;
+                }
                 if let Some(mut f) = self.fold(field, &mixed, &own, reason) {
                     f.axes = f.axes.iter().filter_map(|&a| operand.axes[a]).collect();
                     fields.push(f);
@@ -44,7 +53,8 @@ impl Flow<'_> {
             }
             let mut spans = vec![false; shape.len()];
             for (a, to) in operand.axes.iter().enumerate() {
-                if let Some(to) = *to {
+                let averaged = operand.averaged.as_ref().filter(|_| averages).and_then(|averaged| averaged.axes[a]);
+                if let Some(to) = to.or(averaged) {
                     spans[to] = own[a] > 1;
                 }
             }
@@ -89,7 +99,9 @@ impl Flow<'_> {
                 .filter(|&a| operands.iter().any(|o| o.spans[a] && !o.fields.iter().any(|f| f.varies(a))))
                 .collect();
             let fields = std::mem::take(&mut operands[k].fields);
-            operands[k].fields = fields.into_iter().filter_map(|f| self.fold(f, &bare, shape, fixed)).collect();
+            let fold =
+                |f| if self.keeps_rows(n, &f, &bare, shape) { Some(f) } else { self.fold(f, &bare, shape, fixed) };
+            operands[k].fields = fields.into_iter().filter_map(fold).collect();
         }
         let together = self.coupling.atoms.reason(
             Some(n),

@@ -1,9 +1,10 @@
 //! Label fields from inputs to outputs, node by node, under one assignment of sizes.
 //!
 //! One file for each way in which channels pass a node (`crate::ops::Action`): `elementwise`, `layout`, `contract`, and
-//! `product` for sums of products of two activations; `zero` for where the zeros of
-//! a masked original come from.
+//! `product` for sums of products of two activations; `average` for statistics that may be those of what stays; `zero`
+//! for where the zeros of a masked original come from.
 
+mod average;
 mod contract;
 mod elementwise;
 mod layout;
