@@ -235,10 +235,11 @@ impl<'a> Work<'a> {
             Err(why) => return Ok(Err(Skip::Because(why.to_owned()))),
         };
         let before = Linear::of(original, &self.original_shapes, &|v| self.constant(v), n);
+        let read = before.as_ref().map_or(linear.data, |b| b.data);
         let channels = [before.map_or(linear.channels, |b| b.channels * b.groups), linear.channels * linear.groups];
         let order = original.graph(original.main()).nodes();
         let next = self.position.get(&n).and_then(|&i| order.get(i + 1)).copied();
-        self.original_run.run_to(original, next, &BTreeSet::from([linear.output]))?;
+        self.original_run.run_to(original, next, &BTreeSet::from([read, linear.output]))?;
         self.pruned_run.run_to(pruned, Some(n), &BTreeSet::from([linear.data]))?;
 
         let uses = pruned.uses();
