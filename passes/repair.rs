@@ -55,12 +55,9 @@ impl Pass for Repair {
             Ok(report) => report,
             Err(cannot) => {
                 let text = format!("the model cannot be run: {}", cannot.reason);
+                let summary = format!("nothing was repaired: {text}");
                 let remark = Remark { node: cannot.node, rule: CANNOT_RUN.into(), text };
-                return Ok(Outcome {
-                    summary: "nothing was repaired".to_owned(),
-                    remarks: vec![remark],
-                    ..Outcome::default()
-                });
+                return Ok(Outcome { summary, remarks: vec![remark], ..Outcome::default() });
             }
         };
         if report.drift[1] > report.drift[0] {
@@ -68,8 +65,8 @@ impl Pass for Repair {
                 "fitted layers would move the outputs by {:.3}, and {:.3} is what the cut does",
                 report.drift[1], report.drift[0]
             );
+            let summary = format!("nothing was repaired: {text}");
             let remark = Remark { node: None, rule: "no-better".into(), text };
-            let summary = "nothing was repaired".to_owned();
             return Ok(Outcome { summary, remarks: vec![remark], ..Outcome::default() });
         }
         *model = repaired;
