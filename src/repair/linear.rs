@@ -141,7 +141,7 @@ impl Linear {
         }
         let axis = |i: usize| {
             let ((taps, _), (extent, stride)) = (wo.window[i], xo.window[i]);
-            Axis { window: windows[i].clone(), taps, extent, stride }
+            Axis { window: windows[i], taps, extent, stride }
         };
         let (data, weight) = (n.input(x.input).ok_or("no data")?, n.input(w.input).ok_or("no weight")?);
         let passing: Vec<usize> = yo.passing.iter().map(|a| a.0).collect();
