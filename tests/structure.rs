@@ -147,3 +147,31 @@ fn a_sparse_weight_is_refused_by_name() {
     let pins: Vec<String> = found.iter().filter_map(|g| g.pin.as_ref()).map(|p| p.text.clone()).collect();
     assert!(pins.iter().any(|text| text.contains("'w2' is a sparse tensor")), "{pins:?}");
 }
+
+/// The filters that go first are all that one part of the split has.
+#[test]
+fn a_part_of_a_split_keeps_a_channel() {
+    let text = r#"
+        # secateur: seed=1
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 3, 8, 8] x) => (float[1, 2, 8, 8] y)
+        <float[8, 3, 1, 1] w1, float[2, 8, 1, 1] w2>
+        {
+            [conv1] a = Conv (x, w1)
+            b, c = Split <axis = 1> (a)
+            d = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (b)
+            e = Concat <axis = 1> (c, d)
+            [conv2] y = Conv (e, w2)
+        }"#;
+    let mut model = Model::import(parse_fixture(text).unwrap()).unwrap();
+    let weight = model.values().find(|&v| model.value(v).name() == "w1").unwrap();
+    let mut filters = Tensor::from_proto(model.constant(weight).unwrap()).unwrap().to_f64().unwrap();
+    filters[..12].iter_mut().for_each(|w| *w *= 1e-3);
+    model.set_constant(weight, &Tensor::from_f64(DataType::Float, &[8, 3, 1, 1], &filters).unwrap());
+    let pipeline = Pipeline::parse("prune(ratio=0.5, by=l1)").unwrap();
+    let outcomes = pipeline.run(&mut model, &Context::default(), &mut |_| ()).unwrap();
+    let removed = &outcomes[0].1.plan.as_ref().unwrap().groups[0].removed;
+    assert!(!removed.is_empty() && (0..4).any(|f| !removed.contains(&f)), "{removed:?}");
+    let world = &infer_all(&model, &BTreeMap::new())[0];
+    assert!(model.values().filter_map(|v| world.shape(v)).all(|s| !s.contains(&0)));
+}

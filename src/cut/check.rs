@@ -42,6 +42,9 @@ pub(super) fn check(old: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, 
     if let Err(violation) = new.check() {
         return Err(Misfit { node: None, text: violation.to_string(), classes: removed.clone() });
     }
+    if let Some(misfit) = emptied(old, coupling, removed) {
+        return Err(misfit);
+    }
     for (w, world) in coupling.worlds.iter().enumerate() {
         let after = infer(new, world.shapes.sizes.clone());
         for n in old.walk() {
@@ -51,6 +54,29 @@ pub(super) fn check(old: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>, 
         }
     }
     Ok(())
+}
+
+/// Values that would be left without any channel, which runtimes refuse: of each the first class that was to go has to
+/// stay.
+fn emptied(old: &Model, coupling: &Coupling, removed: &BTreeSet<Atom>) -> Option<Misfit> {
+    let mut stay: BTreeSet<Atom> = BTreeSet::new();
+    let mut first = None;
+    for n in old.walk() {
+        for &v in old.node(n).outputs().iter().flatten() {
+            let lost = |kept: Vec<Kept>| kept.iter().any(|k| k.loses() && k.count() == 0);
+            if !(0..coupling.worlds.len()).any(|w| coupling.kept(w, v, removed).is_some_and(lost)) {
+                continue;
+            }
+            let classes: BTreeSet<Atom> = coupling.classes_of(v).intersection(removed).copied().collect();
+            if classes.is_disjoint(&stay) {
+                stay.extend(classes.first());
+            }
+            first.get_or_insert((n, v));
+        }
+    }
+    let (n, v) = first?;
+    let text = format!("'{}' would be left without channels", old.value(v).name());
+    Some(Misfit { node: Some(n), text, classes: stay })
 }
 
 /// What is wrong with a node after the cut, if anything.
