@@ -22,6 +22,8 @@ const BATCH: usize = 32;
 pub const ROWS: usize = 512;
 /// Elements of an input beyond which none is made up: drawing is slower than reading.
 const MOST_ELEMENTS: usize = 1 << 25;
+/// Elements of all rows together beyond which no more rows are drawn.
+const MOST_DRAWN: usize = 1 << 23;
 /// What bytes are a picture of: grey and the spread about it.
 const BYTE: (f64, f64) = (128.0, 64.0);
 
@@ -30,7 +32,9 @@ pub fn batches(model: &Model, sizes: &BTreeMap<String, usize>, seed: u64) -> Res
     let unknown = || CannotRun { node: None, reason: "the shapes of its inputs are not known".to_owned() };
     let worlds = infer_all(model, sizes);
     let world = worlds.first().ok_or_else(unknown)?;
-    let rows = Limits::default().rows(model, world, ROWS);
+    let declared = input_shapes(model, &world.sizes).ok_or_else(unknown)?;
+    let each: usize = declared.iter().map(|(_, _, s)| s.iter().skip(1).product::<usize>()).sum();
+    let rows = Limits::default().rows(model, world, ROWS.min(MOST_DRAWN / each.max(1)).max(1));
     // As many rows at a time as there are, unless the model computes with a number of rows of its own.
     let wide = Sizes { batch: rows.min(BATCH), ..world.sizes.clone() };
     let fits = infer(model, wide.clone()).failures() <= world.failures();
