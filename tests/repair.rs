@@ -155,6 +155,27 @@ fn inputs_are_made_up_where_there_are_none() {
     }
 }
 
+/// A bias that is declared as a row of a matrix stays one.
+#[test]
+fn constants_keep_their_declared_shape() {
+    let case = Case {
+        name: "a bias of two axes",
+        signature: "(float[N, 3, 4, 4] x) => (float[N, 5] y)",
+        weights: "float[8, 3, 3, 3] w, float[5, 128] v, float[1, 5] c",
+        body: "p = Conv <pads = [1, 1, 1, 1]> (x, w)  a = Relu (p)  f = Flatten (a)  [reader] y = Gemm <transB = 1> (f, v, c)",
+        paired: &[("w", 0)],
+    };
+    let mut model = made(&case);
+    let data = noise(&model);
+    run(&mut model, "prune(ratio=0.75, by=reconstruction), repair", Some(data));
+    let reader = model.walk().into_iter().find(|&n| model.node(n).op_type() == "Gemm").unwrap();
+    let bias = model.node(reader).input(2).unwrap();
+    assert_eq!(model.constant(bias).unwrap().dims, [1, 5]);
+    let numbers = |model: &Model, v| Tensor::from_proto(model.constant(v).unwrap()).unwrap().to_f64().unwrap();
+    let original = made(&case);
+    assert_ne!(numbers(&model, bias), numbers(&original, value(&original, "c")), "it was fitted");
+}
+
 /// The branch that is computed last makes good what the first one lost: nothing else can.
 #[test]
 fn a_branch_makes_good_what_the_other_lost() {

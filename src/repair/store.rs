@@ -62,6 +62,9 @@ pub fn store_constants(model: &mut Model, shapes: &Shapes, home: Home, constants
     if home.adds {
         values.iter_mut().zip(stands.to_f64()?).for_each(|(v, old)| *v += old);
         shape = stands.shape().to_vec();
+    } else if stands.elements() == values.len() && stands.shape().last() == Some(&values.len()) {
+        // As it was declared: a row of a matrix, perhaps.
+        shape = stands.shape().to_vec();
     }
     put(model, shapes, home.node, home.input, &shape, &values)
 }
@@ -90,7 +93,8 @@ fn put(model: &mut Model, shapes: &Shapes, node: NodeId, input: usize, shape: &[
     }
     let dtype = shapes.fact(value)?.dtype?;
     let tensor = Tensor::from_f64(dtype, shape, values).filter(Tensor::is_finite)?;
-    let own = model.uses().readers(value).len() == 1 && !model.uses().is_output(value);
+    let same = shapes.shape(value) == Some(shape);
+    let own = same && model.uses().readers(value).len() == 1 && !model.uses().is_output(value);
     if own && model.constant(value).is_some() && !model.is_overridable(value) {
         model.set_constant(value, &tensor);
         return Some(());
