@@ -78,13 +78,7 @@ pub fn execute(
     console: &Console,
 ) -> Result<Done, Failure> {
     let bar = console.progress(0);
-    let context = Context {
-        sizes: loaded.sizes.clone(),
-        verify_each: common.verify_each,
-        source: loaded.map.clone(),
-        calibration,
-        removal: None,
-    };
+    let context = Context { verify_each: common.verify_each, ..loaded.context(calibration) };
     let work = || -> Result<Done, Failure> {
         let mut model = loaded.model.clone();
         let mut around: Option<(Model, Model, Plan)> = None;

@@ -168,13 +168,7 @@ fn search(
     (drop, rows): (f64, &Rows),
     console: &Console,
 ) -> Result<Found, Failure> {
-    let context = Context {
-        sizes: loaded.sizes.clone(),
-        verify_each: common.verify_each,
-        source: loaded.map.clone(),
-        calibration,
-        removal: None,
-    };
+    let context = Context { verify_each: common.verify_each, ..loaded.context(calibration) };
     let bar = console.progress(7);
     bar.set_message("the original");
     let work = || {

@@ -6,6 +6,8 @@ use super::sizes::SizeArg;
 use crate::analysis::{Shapes, infer_all, validate};
 use crate::ir::Model;
 use crate::onnx::{self, SourceMap};
+use crate::passes::Context;
+use crate::run::Batches;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a person calls standard input in a message.
 pub const STDIN: &str = "standard input";
@@ -57,6 +60,11 @@ pub fn load(path: &Path, sizes: &[SizeArg], console: &mut Console) -> Result<Loa
 }
 
 impl Loaded {
+    /// What passes on this model share.
+    pub fn context(&self, calibration: Option<Arc<Batches>>) -> Context {
+        Context { sizes: self.sizes.clone(), source: self.map.clone(), calibration, ..Context::default() }
+    }
+
     /// The file's name without its folder, which says nothing on another machine. `None` for a stream.
     pub fn file_name(&self) -> Option<String> {
         match &self.origin {

@@ -9,7 +9,6 @@ use super::scored::{Divided, divide};
 use super::sizes::SizeArg;
 use super::source::load;
 use super::target::{check_text, write_text};
-use crate::passes::Context;
 use crate::passes::prune::Target;
 use crate::report::Curve;
 use crate::sweep::{Ask, Bench, sweep};
@@ -68,12 +67,7 @@ pub fn run(args: Args, console: &mut Console) -> Result<(), Failure> {
     let Divided { scored, calibration } = divide(&loaded, &args.data, args.labels.as_deref(), &args.calibrating)?;
     let options = args.choice.options(calibration.is_some(), args.ratios.is_empty());
     check_globs(&options, &loaded).map_err(named)?;
-    let context = Context {
-        sizes: loaded.sizes.clone(),
-        source: loaded.map.clone(),
-        calibration: calibration.clone(),
-        ..Context::default()
-    };
+    let context = loaded.context(calibration.clone());
     let bar = console.progress(asks.len());
     bar.set_message("the original");
     let work = || {

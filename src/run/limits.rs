@@ -65,17 +65,54 @@ fn alive(model: &Model, shapes: &Shapes) -> f64 {
 pub const MOST_ELEMENTS: usize = 1 << 28;
 const MOST_IN_ALL: usize = 1 << 30;
 
-/// Refuses a model that is too large to be run.
+/// Refuses a model of which one value is too large to be computed.
 pub fn admit_size(model: &Model, shapes: &Shapes) -> Result<(), CannotRun> {
-    let cannot = |reason: String| Err(CannotRun { node: None, reason });
-    let elements = |v| shapes.shape(v).map_or(0, |s| s.iter().product::<usize>());
-    if let Some(v) = model.values().find(|&v| elements(v) > MOST_ELEMENTS) {
-        let shape = shapes.shape(v).unwrap_or_default();
-        return cannot(format!("'{}' of shape {shape:?} is too large to compute here", model.value(v).name()));
-    }
-    let all = model.values().map(elements).fold(0, usize::saturating_add);
+    let Some(v) = model.values().find(|&v| elements(shapes, v) > MOST_ELEMENTS) else { return Ok(()) };
+    let shape = shapes.shape(v).unwrap_or_default();
+    Err(CannotRun {
+        node: None,
+        reason: format!("'{}' of shape {shape:?} is too large to compute here", model.value(v).name()),
+    })
+}
+
+/// [`admit_size`], and refuses a model whose values are too many for a run that does not stop between its nodes.
+pub fn admit_whole(model: &Model, shapes: &Shapes) -> Result<(), CannotRun> {
+    admit_size(model, shapes)?;
+    let all = model.values().map(|v| elements(shapes, v)).fold(0, usize::saturating_add);
     match all > MOST_IN_ALL {
-        true => cannot(format!("its {all} intermediate numbers are too many to compute here")),
+        true => {
+            let reason = format!("its {all} intermediate numbers are too many to compute here");
+            Err(CannotRun { node: None, reason })
+        }
         false => Ok(()),
+    }
+}
+
+fn elements(shapes: &Shapes, v: ValueId) -> usize {
+    shapes.shape(v).map_or(0, |s| s.iter().product())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::infer_all;
+
+    #[test]
+    fn many_values_are_too_many_only_for_a_run_of_the_whole() {
+        let model = |nodes: usize| {
+            let chain: String = (1..nodes).map(|i| format!("v{i} = Relu (v{})\n", i - 1)).collect();
+            let text = format!(
+                "<ir_version: 8, opset_import: [\"\" : 17]>\n\
+                 g (float[1, 64, 2048, 1024] v0) => (float[1, 64, 2048, 1024] v{}) {{ {chain} }}",
+                nodes - 1
+            );
+            Model::import(crate::onnx::text::parse(&text).unwrap()).unwrap()
+        };
+        for (nodes, whole) in [(4, true), (12, false)] {
+            let model = model(nodes);
+            let shapes = &infer_all(&model, &BTreeMap::new())[0];
+            assert!(admit_size(&model, shapes).is_ok());
+            assert_eq!(admit_whole(&model, shapes).is_ok(), whole);
+        }
     }
 }

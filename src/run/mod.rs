@@ -21,7 +21,7 @@ mod widen;
 
 pub use batches::{Batches, Misfit, batch_sizes};
 pub use inputs::{generator, normal, random_inputs, uniform};
-pub use limits::{Limits, MOST_ELEMENTS, admit_size};
+pub use limits::{Limits, MOST_ELEMENTS, admit_size, admit_whole};
 pub use stepwise::Stepwise;
 
 use crate::onnx::proto::ModelProto;

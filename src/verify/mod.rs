@@ -15,7 +15,7 @@ use crate::analysis::{Sizes, fed_inputs, infer_all};
 use crate::ir::Model;
 use crate::onnx::tensor::{DataType, Tensor};
 use crate::plan::{Outcome, Plan, ReadCut, Verified};
-use crate::run::{CannotRun, MOST_ELEMENTS, Runner, admit_size, random_inputs};
+use crate::run::{CannotRun, MOST_ELEMENTS, Runner, admit_whole, random_inputs};
 pub use rescale::rescale;
 use std::collections::BTreeMap;
 
@@ -112,7 +112,7 @@ fn compare(masked: &Model, pruned: &Model, options: &Options) -> Result<(f64, f6
     let worlds = infer_all(masked, &options.sizes);
     let sizes = &worlds.first().ok_or_else(|| cannot("the input shapes are not known"))?.sizes;
     let shapes = input_shapes(masked, sizes).ok_or_else(|| cannot("an input is not a tensor, or has no type"))?;
-    admit_size(masked, &worlds[0])?;
+    admit_whole(masked, &worlds[0])?;
     let (a, b) = (Runner::load(&masked.export(), &shapes)?, Runner::load(&pruned.export(), &shapes)?);
     let mut last = cannot("the original's outputs are not finite on any of the inputs tried");
     for scale in SCALES {
