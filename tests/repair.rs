@@ -200,6 +200,56 @@ fn a_branch_makes_good_what_the_other_lost() {
     assert!(without > 0.05, "{without}");
 }
 
+/// So it does where what follows either branch is listed only after both, and scales what it adds.
+#[test]
+fn a_branch_is_known_before_the_other_whatever_the_order_of_the_file() {
+    let case = Case {
+        name: "two branches, scaled",
+        signature: "(float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)",
+        weights: "float[8, 3, 1, 1] w, float[4, 8, 1, 1] v, float[4, 11, 1, 1] u, float[4, 1, 1] g, float[1] h",
+        body: "[first] a = Conv (x, w)  [one] p = Conv (a, v)  j = Concat <axis = 1> (x, a)  [other] q = Conv (j, u) \
+               t = Mul (q, g)  r = Mul (p, h)  s = Add (r, t)  y = Relu (s)",
+        paired: &[],
+    };
+    let mut model = made(&case);
+    let data = noise(&model);
+    let outcomes = run(&mut model, "prune(ratio=0.75, by=reconstruction), repair(ridge=1e-9)", Some(data));
+    let report = outcomes[1].repair.as_ref().unwrap();
+    assert!(report.repaired.iter().any(|r| r.node == "other" && r.residual), "{report:?}");
+    assert!(report.drift[1] < 1e-3, "{report:?}");
+}
+
+/// Weights that are stored as integers get a new scale, and the addend's stays the product of those of data and weight.
+#[test]
+fn integers_are_rounded_to_a_scale_that_suits_them() {
+    let case = Case {
+        name: "integers",
+        signature: "(float[N, 3, 10, 10] x) => (float[N, 4, 10, 10] y)",
+        weights: "int8[8, 3, 3, 3] wi, float[8] ws, float[8] b, int8[4, 8, 3, 3] vi, float[4] vs, int32[4] ci, float[4] cs",
+        body: "w = DequantizeLinear <axis = 0> (wi, ws)  v = DequantizeLinear <axis = 0> (vi, vs) \
+               c = DequantizeLinear <axis = 0> (ci, cs)  p = Conv <pads = [1, 1, 1, 1]> (x, w, b)  a = Relu (p) \
+               [reader] y = Conv <pads = [1, 1, 1, 1]> (a, v, c)",
+        paired: &[("wi", 0), ("ws", 0), ("b", 0)],
+    };
+    let mut model = made(&case);
+    // Pairs of integers are equal; their scales differ.
+    pair(&mut model, "ws", 0, 0.5);
+    pair(&mut model, "b", 0, 0.5);
+    let numbers = |model: &Model, name| {
+        Tensor::from_proto(model.constant(value(model, name)).unwrap()).unwrap().to_f64().unwrap()
+    };
+    let before = ["vs", "cs"].map(|name| numbers(&model, name));
+    let data = noise(&model);
+    let outcomes = run(&mut model, BOTH, Some(data));
+    let report = outcomes[1].repair.as_ref().unwrap();
+    assert!(report.drift[0] > 0.1 && report.drift[1] < 0.02, "{report:?}");
+    let after = ["vs", "cs"].map(|name| numbers(&model, name));
+    for i in 0..4 {
+        let growth = [0, 1].map(|k| after[k][i] / before[k][i]);
+        assert!(growth[0] < 0.5 && (growth[0] / growth[1] - 1.0).abs() < 1e-5, "{growth:?}");
+    }
+}
+
 #[test]
 fn budgets_are_met_and_no_class_more_goes_than_is_needed() {
     let case = &CASES[0];

@@ -2,9 +2,10 @@
 
 use super::failure::Failure;
 use super::source::Loaded;
+use crate::analysis::infer_all;
 use crate::data;
 use crate::onnx::tensor::Tensor;
-use crate::run::Batches;
+use crate::run::{Batches, Limits};
 use std::path::{Path, PathBuf};
 
 /// Where inputs come from.
@@ -38,9 +39,9 @@ pub struct Calibrating {
     /// --data where there is that
     #[arg(long, value_name = "FILE.npz|DIR|noise|none")]
     pub calibrate: Option<Calibrate>,
-    /// Inputs that are used of these, evenly taken
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
-    pub samples: u32,
+    /// Inputs that are used of these, evenly taken [default: 512, fewer where the model is large]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -51,10 +52,22 @@ pub struct Repairing {
     pub no_repair: bool,
 }
 
+/// Inputs that are used where nothing is said.
+const SAMPLES: usize = 512;
+
 impl Calibrating {
+    /// How many inputs are used at most.
+    pub fn most(&self, loaded: &Loaded) -> usize {
+        let of_model = || {
+            let worlds = infer_all(&loaded.model, &loaded.sizes);
+            worlds.first().map_or(SAMPLES, |world| Limits::GIVEN.rows(&loaded.model, world, SAMPLES))
+        };
+        self.samples.map_or_else(of_model, |samples| samples as usize)
+    }
+
     /// The inputs, as the model reads them; `None` where there are none.
     pub fn batches(&self, loaded: &Loaded) -> Result<Option<Batches>, Failure> {
-        let most = self.samples as usize;
+        let most = self.most(loaded);
         let batches = match self.calibrate.as_ref().unwrap_or(&Calibrate::None) {
             Calibrate::None => return Ok(None),
             Calibrate::Noise => Batches::noise(&loaded.model, &loaded.sizes, most, 0),

@@ -42,7 +42,7 @@ pub fn divide(
         return Ok(Divided { scored: rows, calibration: calibrating.batches(loaded)?.map(Arc::new) });
     }
     let [even, scored] = rows.halves();
-    let batches = Batches::of(&loaded.model, &even.arrays, calibrating.samples as usize, &even.origin);
+    let batches = Batches::of(&loaded.model, &even.arrays, calibrating.most(loaded), &even.origin);
     let batches = batches.map_err(|e| failed(e.into()))?;
     Ok(Divided { scored, calibration: Some(Arc::new(batches)) })
 }

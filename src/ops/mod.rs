@@ -9,6 +9,7 @@
 
 pub mod absent;
 mod addend;
+pub mod affine;
 pub(crate) mod array;
 mod call;
 mod contract;
@@ -65,6 +66,8 @@ pub struct Row {
     pub ignores: &'static [(usize, usize)],
     /// What a linear operator adds; `None` for what is not linear, or not on plain numbers.
     pub addend: fn(&Call) -> Option<Addend>,
+    /// What becomes of the elements of one input, where that is affine place by place.
+    pub affine: fn(&Call, usize, affine::Constants) -> Option<affine::Affine>,
 }
 
 /// Computes a node's outputs from its constant inputs.

@@ -1,7 +1,9 @@
 //! One operator, one row.
 
 use super::{Addend, Average, Call, Effect, Eval, Extents, Kind, Narrow, Places, Refusal, Row, Zero};
-use super::{addend, contract, gather, layout, map, normalise, pool, quantised, random, reduction, signal, values};
+use super::{
+    addend, affine, contract, gather, layout, map, normalise, pool, quantised, random, reduction, signal, values,
+};
 
 type Rule = fn(&Call) -> Result<Effect, Refusal>;
 
@@ -24,6 +26,7 @@ const fn row(name: &'static str, rule: Rule) -> Row {
         like: None,
         ignores: &[],
         addend: |_| None,
+        affine: affine::none,
     }
 }
 
@@ -83,6 +86,10 @@ impl Row {
 
     const fn ignores(self, ignores: &'static [(usize, usize)]) -> Self {
         Self { ignores, ..self }
+    }
+
+    const fn affine(self, affine: fn(&Call, usize, affine::Constants) -> Option<affine::Affine>) -> Self {
+        Self { affine, ..self }
     }
 
     const fn addend(self, addend: fn(&Call) -> Option<Addend>) -> Self {
@@ -165,7 +172,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Expand", layout::expand).since(8).narrow(target(1, "")).zero(Kept),
     row("Flatten", layout::flatten).zero(Kept).extents(Extents::Flatten),
     row("Gather", gather::gather).narrow(Narrow::Indices).zero(Kept).extents(Extents::Gather),
-    row("Identity", layout::identity).zero(Kept),
+    row("Identity", layout::identity).zero(Kept).affine(affine::identity),
     row("Pad", layout::pad).narrow(Narrow::PadAmounts),
     row("Reshape", layout::reshape).narrow(target(1, "shape")).zero(Kept).extents(Extents::Target),
     row("Slice", layout::slice).narrow(Narrow::SliceBounds).zero(Kept),
@@ -191,7 +198,7 @@ pub(super) static ROWS: &[Row] = &[
     row("RandomUniform", random::shaped).random(),
     row("RandomUniformLike", random::like).random(),
     // Arithmetic.
-    row("Add", map::broadcasting).eval(Binary(i64::checked_add, |a, b| a + b)).zero(AllOperands),
+    row("Add", map::broadcasting).eval(Binary(i64::checked_add, |a, b| a + b)).zero(AllOperands).affine(affine::sum),
     row("And", map::broadcasting).zero(AnyOperand),
     row("BitShift", map::broadcasting).since(11),
     row("BitwiseAnd", map::broadcasting).since(18).zero(AnyOperand),
@@ -210,12 +217,13 @@ pub(super) static ROWS: &[Row] = &[
     row("Mul", map::broadcasting)
         .eval(Binary(i64::checked_mul, |a, b| a * b))
         .zero(AnyOperand)
-        .ignores(&[(0, 1), (1, 0)]),
+        .ignores(&[(0, 1), (1, 0)])
+        .affine(affine::product),
     row("Or", map::broadcasting),
     row("Pow", map::broadcasting).eval(Binary(|_, _| None, f64::powf)),
     row("PRelu", map::prelu).zero(Kept).ignores(&[(0, 1)]),
     row("Sub", map::broadcasting).eval(Binary(i64::checked_sub, |a, b| a - b)).zero(AllOperands),
-    row("Sum", map::broadcasting).zero(AllOperands),
+    row("Sum", map::broadcasting).zero(AllOperands).affine(affine::sum),
     row("SwiGLU", map::broadcasting).since(28).zero(AnyOperand),
     row("Where", map::select).since(9).eval(Custom(values::evaluate_where)),
     row("Xor", map::broadcasting),
@@ -234,10 +242,10 @@ pub(super) static ROWS: &[Row] = &[
     row("CastLike", map::cast_like).since(15),
     row("Ceil", map::unary).eval(Unary(f64::ceil)).zero(Kept),
     row("Celu", map::unary).since(12).zero(Kept),
-    row("Clip", map::unary).eval(Custom(values::evaluate_clip)),
+    row("Clip", map::unary).eval(Custom(values::evaluate_clip)).affine(affine::clip),
     row("Cos", map::unary).since(7),
     row("Cosh", map::unary).since(9),
-    row("Dropout", map::dropout).zero(Kept).places(Places::All).random(),
+    row("Dropout", map::dropout).zero(Kept).places(Places::All).random().affine(affine::dropout),
     row("Elu", map::unary).zero(Kept),
     row("Erf", map::unary).since(9).zero(Kept),
     row("Exp", map::unary).eval(Unary(f64::exp)),
@@ -255,7 +263,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Not", map::unary).eval(Unary(|x| f64::from(u8::from(x == 0.0)))),
     row("ParametricSoftplus", map::unary),
     row("Reciprocal", map::unary).eval(Unary(f64::recip)),
-    row("Relu", map::unary).eval(Unary(|x| values::larger(x, 0.0))).zero(Kept),
+    row("Relu", map::unary).eval(Unary(|x| values::larger(x, 0.0))).zero(Kept).affine(affine::relu),
     row("Round", map::unary).since(11).eval(Unary(round_half_even)).zero(Kept),
     row("ScaledTanh", map::unary).zero(Kept),
     row("Selu", map::unary).zero(Kept),
@@ -272,7 +280,7 @@ pub(super) static ROWS: &[Row] = &[
     row("Tanh", map::unary).eval(Unary(f64::tanh)).zero(Kept),
     row("ThresholdedRelu", map::unary).since(10),
     // Normalisation.
-    row("BatchNormalization", normalise::batch_norm).statistics(3..5).ignores(&[(1, 0)]),
+    row("BatchNormalization", normalise::batch_norm).statistics(3..5).ignores(&[(1, 0)]).affine(affine::batch_norm),
     row("GroupNormalization", normalise::group_norm).since(18).average(Average::Deviation),
     row("Hardmax", normalise::softmax),
     row("InstanceNormalization", normalise::instance_norm).ignores(&[(1, 0)]).average(Average::Deviation),
@@ -322,7 +330,8 @@ pub(super) static ROWS: &[Row] = &[
         .since(10)
         .eval(Custom(values::evaluate_dequantize))
         .zero(Kept)
-        .zero_points(&[(0, 2)]),
+        .zero_points(&[(0, 2)])
+        .affine(affine::dequantize),
     row("DynamicQuantizeLinear", quantised::dynamic_quantize).since(11).places(Places::All),
     row("MatMulInteger", quantised::matmul_integer).since(10).layer(Kind::Dense).zero_points(&[(0, 2), (1, 3)]),
     row("QLinearConv", quantised::conv)
@@ -332,12 +341,16 @@ pub(super) static ROWS: &[Row] = &[
         .extents(Extents::Conv)
         .zero_points(&[(0, 2), (3, 5)]),
     row("QLinearMatMul", quantised::matmul).since(10).layer(Kind::Dense).zero_points(&[(0, 2), (3, 5)]),
-    row("QuantizeLinear", quantised::quantize).since(10).zero(Kept),
+    row("QuantizeLinear", quantised::quantize).since(10).zero(Kept).affine(affine::quantize),
     // Operators of onnxruntime.
     fused("BiasAdd", map::broadcasting).zero(AllOperands),
     fused("BiasGelu", map::broadcasting).zero(AllOperands),
     fused("CropAndResize", pool::crop_and_resize),
-    fused("DequantizeLinear", quantised::dequantize).like(13).zero(Kept).zero_points(&[(0, 2)]),
+    fused("DequantizeLinear", quantised::dequantize)
+        .like(13)
+        .zero(Kept)
+        .zero_points(&[(0, 2)])
+        .affine(affine::dequantize),
     fused("DynamicQuantizeMatMul", quantised::dynamic_matmul).layer(Kind::Dense),
     fused("ExpandDims", layout::unsqueeze).zero(Kept).extents(Extents::Unsqueeze),
     fused("FastGelu", map::broadcasting).zero(AllOperands),
@@ -368,7 +381,7 @@ pub(super) static ROWS: &[Row] = &[
     fused("QLinearSigmoid", map::unary),
     fused("QLinearSoftmax", quantised::softmax),
     fused("QLinearWhere", quantised::select),
-    fused("QuantizeLinear", quantised::quantize).like(13),
+    fused("QuantizeLinear", quantised::quantize).like(13).affine(affine::quantize),
     fused("QuickGelu", map::unary).zero(Kept),
     fused("SampleOp", layout::identity).zero(Kept),
     fused("SkipLayerNormalization", normalise::skip_layer_norm).places(Places::All).average(Average::SumDeviation),

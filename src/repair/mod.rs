@@ -6,7 +6,7 @@
 //! threads.
 //! Refuses: models that the interpreter cannot run ([`CannotRun`], with the node).
 //! How: the original and the cut model are run side by side on calibration data ([`Stepwise`]), from contraction to
-//! contraction. At each the cut model's own inputs, as repaired so far, are regressed on the original's output, and on
+//! contraction, in an order in which both branches of a sum are known as early as can be. At each the cut model's own inputs, as repaired so far, are regressed on the original's output, and on
 //! what the sum that it ends in has lost elsewhere (`target`): ridge regression with a constant, in closed form
 //! (`solve`).
 
@@ -20,10 +20,10 @@ pub use linear::Linear;
 pub use solve::{Moments, Observations, relative};
 pub use target::statistics;
 
-use crate::analysis::{Atom, Coupling, Shapes, fed_inputs, infer};
+use crate::analysis::{Atom, Coupling, Shapes, fed_inputs, infer, node_costs};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
-use crate::run::{Batches, CannotRun, Stepwise, admit_size, generator};
+use crate::run::{Batches, CannotRun, Stepwise, admit_size, generator, lightest_first, varying};
 use rand_chacha::rand_core::Rng;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,7 +104,7 @@ pub fn repair(
     let cut = pruned.clone();
     let mut work = Work::new(removal, pruned, batches, options);
     admit_size(&removal.original, &work.original_shapes)?;
-    let order: Vec<NodeId> = pruned.graph(pruned.main()).nodes().to_vec();
+    let order = lightest_first(pruned, &|n| work.macs.get(&n).copied().unwrap_or(0));
     let mut report = Report {
         repaired: Vec::new(),
         unrepaired: Vec::new(),
@@ -158,7 +158,10 @@ struct Work<'a> {
     original_run: Stepwise,
     pruned_run: Stepwise,
     varies: BTreeSet<ValueId>,
-    position: BTreeMap<NodeId, usize>,
+    /// Multiply-accumulates of the original's nodes.
+    macs: BTreeMap<NodeId, u64>,
+    /// For each of them the one that runs after it.
+    next: BTreeMap<NodeId, NodeId>,
 }
 
 /// Weights of more columns are not fitted: the matrix of their products would be too large.
@@ -173,15 +176,23 @@ impl<'a> Work<'a> {
     fn new(removal: &'a Removal, pruned: &Model, batches: &'a Batches, options: &'a Options) -> Self {
         let original = &removal.original;
         let varies = varying(original, fed_inputs(original).into_iter().map(|(v, _)| v));
+        let original_shapes = infer(original, batches.sizes(original));
+        let macs: BTreeMap<NodeId, u64> =
+            node_costs(original, &original_shapes).into_iter().map(|(n, c)| (n, c.macs)).collect();
+        // By the original's costs in both, so that one order is that of the other.
+        let order = |model: &Model| lightest_first(model, &|n| macs.get(&n).copied().unwrap_or(0));
+        let first = order(original);
+        let next = first.iter().zip(first.iter().skip(1)).map(|(&a, &b)| (a, b)).collect();
         Self {
             removal,
             options,
             batches,
-            original_shapes: infer(original, batches.sizes(original)),
-            original_run: Stepwise::new(original, &batches.batches),
-            pruned_run: Stepwise::new(pruned, &batches.batches),
+            original_run: Stepwise::in_order(original, &batches.batches, first),
+            pruned_run: Stepwise::in_order(pruned, &batches.batches, order(pruned)),
+            original_shapes,
             varies,
-            position: original.graph(original.main()).nodes().iter().enumerate().map(|(i, &n)| (n, i)).collect(),
+            next,
+            macs,
         }
     }
 
@@ -237,8 +248,7 @@ impl<'a> Work<'a> {
         let before = Linear::of(original, &self.original_shapes, &|v| self.constant(v), n);
         let read = before.as_ref().map_or(linear.data, |b| b.data);
         let channels = [before.map_or(linear.channels, |b| b.channels * b.groups), linear.channels * linear.groups];
-        let order = original.graph(original.main()).nodes();
-        let next = self.position.get(&n).and_then(|&i| order.get(i + 1)).copied();
+        let next = self.next.get(&n).copied();
         self.original_run.run_to(original, next, &BTreeSet::from([read, linear.output]))?;
         self.pruned_run.run_to(pruned, Some(n), &BTreeSet::from([linear.data]))?;
 
@@ -247,9 +257,11 @@ impl<'a> Work<'a> {
         let at_hand = |v: ValueId| self.pruned_run.value(v).is_some() && self.original_run.value(v).is_some();
         if ending.other.is_some_and(|o| !at_hand(o)) {
             // Not computed yet: what it is to be cannot be told.
-            ending = target::Ending { other: None, rectified: false, ..ending };
+            ending = ending.alone();
         }
-        ending.other = ending.other.filter(|_| self.options.residual);
+        if !self.options.residual {
+            ending = ending.alone();
+        }
         let home = store::home(pruned, &shapes, &uses, &linear);
         let Some(observed) = self.observe(pruned, &linear, &ending) else {
             return Ok(Err(Skip::Because("its channels do not stay in step with the original's".to_owned())));
@@ -264,18 +276,22 @@ impl<'a> Work<'a> {
         for (g, ((observations, slack), old)) in observed.iter().zip(old.chunks_exact(per_group)).enumerate() {
             places = observations.samples;
             let few = columns > MOST_COLUMNS || places < response::LEAST_A_COLUMN * columns;
-            let fitted = match few {
-                true => (self.by_channels(&linear, g, old).unwrap_or_else(|| old.to_vec()), None),
+            let (fitted, fit) = match few {
+                true => {
+                    let fitted = self.by_channels(&linear, g, old).unwrap_or_else(|| old.to_vec());
+                    let fit = solve::Fit::of(observations, columns, home.is_some(), [old, &fitted]);
+                    (fitted, fit)
+                }
                 false => {
                     let moments = Moments::of(observations, columns, home.is_some());
-                    let slack = ending.rectified.then_some(&slack[..]).filter(|_| home.is_some());
+                    let slack = ending.is_limited().then_some(&slack[..]).filter(|_| home.is_some());
                     let found = solve::fit(observations, &moments, old, self.options.ridge, slack);
-                    found.map_or_else(|| (old.to_vec(), None), |(w, c)| (w, Some(c)))
+                    let (fitted, constants) = found.map_or_else(|| (old.to_vec(), None), |(w, c)| (w, Some(c)));
+                    let mut fit = moments.fit([old, &fitted]);
+                    fit.constants = constants.unwrap_or(fit.constants);
+                    (fitted, fit)
                 }
             };
-            let (fitted, known) = fitted;
-            let mut fit = solve::Fit::of(observations, columns, home.is_some(), [old, &fitted]);
-            fit.constants = known.unwrap_or(fit.constants);
             (0..2).for_each(|i| error[i] += fit.error[i]);
             total += fit.variance;
             constants.extend(fit.constants);
@@ -374,7 +390,7 @@ impl<'a> Work<'a> {
     }
 
     /// For each group, its columns and what its outputs should be, at some places of every batch; and by how much each
-    /// output may be more than that without being seen (less, where negative), because a ReLU follows.
+    /// output may be more than that without being seen (less, where negative), because limits follow.
     fn observe(
         &self,
         pruned: &Model,
@@ -392,7 +408,7 @@ impl<'a> Work<'a> {
         let wanted = solve::observations(linear.columns(), variables, PER_COLUMN, LEAST_OBSERVATIONS);
         let places = wanted.div_ceil(batches).min(linear.rows);
         let samples = places * batches;
-        let slacks = if ending.rectified { linear.outs * samples } else { 0 };
+        let slacks = if ending.is_limited() { linear.outs * samples } else { 0 };
         let mut out: Vec<(Observations, Vec<f32>)> = (0..linear.groups)
             .map(|_| (Observations { data: vec![0.0; variables * samples], samples }, vec![0.0; slacks]))
             .collect();
@@ -408,7 +424,7 @@ impl<'a> Work<'a> {
                 let (columns, outs) = observations.data.split_at_mut(split);
                 linear.gather(&x, g, &rows, columns, samples, b * places);
                 linear.outputs(&target, g, &rows, outs, samples, b * places);
-                if ending.rectified {
+                if ending.is_limited() {
                     linear.outputs(&slack, g, &rows, slacks, samples, b * places);
                 }
             }
@@ -425,7 +441,7 @@ impl<'a> Work<'a> {
         ending: &target::Ending,
     ) -> Option<(Vec<f32>, Vec<f32>)> {
         let mut target = output.to_f32()?.into_owned();
-        let run: usize = output.shape().get(2..).map_or(1, |s| s.iter().product());
+        let run: usize = output.shape().get(ending.axis + 1..).map_or(1, |s| s.iter().product());
         let other = match other {
             Some((was, is)) => Some((was.to_f32()?, is.to_f32()?)),
             None => None,
@@ -433,24 +449,21 @@ impl<'a> Work<'a> {
         if other.as_ref().is_some_and(|(was, is)| was.len() != target.len() || is.len() != target.len()) {
             return None;
         }
-        let affine = |i: usize| match &ending.affine {
-            Some((scale, offset)) => {
-                let c = i / run % scale.len();
-                (scale[c] as f32, offset[c] as f32)
-            }
-            None => (1.0, 0.0),
-        };
-        let mut slack = vec![0.0; if ending.rectified { target.len() } else { 0 }];
+        let (low, high) = (ending.limits.0 as f32, ending.limits.1 as f32);
+        let mut slack = vec![0.0; if ending.is_limited() { target.len() } else { 0 }];
         for (i, t) in target.iter_mut().enumerate() {
-            let (scale, offset) = affine(i);
+            let c = i / run.max(1) % ending.scale.len();
+            let (scale, offset, factor) = (ending.scale[c] as f32, ending.offset[c] as f32, ending.factor[c] as f32);
             if scale == 0.0 {
                 continue;
             }
-            let (was, is) = other.as_ref().map_or((0.0, 0.0), |(was, is)| (was[i], is[i]));
+            let (was, is) = other.as_ref().map_or((0.0, 0.0), |(was, is)| (factor * was[i], factor * is[i]));
             let end = scale * *t + offset + was;
             *t += (was - is) / scale;
-            if ending.rectified && end < 0.0 {
-                slack[i] = -end / scale;
+            if end < low {
+                slack[i] = (low - end) / scale;
+            } else if end > high {
+                slack[i] = (high - end) / scale;
             }
         }
         Some((target, slack))
@@ -468,17 +481,6 @@ impl<'a> Work<'a> {
         };
         outputs.filter_map(|p| of(p.value)).fold(0.0, f64::max)
     }
-}
-
-/// These values of the main graph, and all that depend on them.
-pub fn varying(model: &Model, from: impl IntoIterator<Item = ValueId>) -> BTreeSet<ValueId> {
-    let mut varies: BTreeSet<ValueId> = from.into_iter().collect();
-    for &n in model.graph(model.main()).nodes() {
-        if model.reads_of(n).iter().any(|v| varies.contains(v)) {
-            varies.extend(model.node(n).outputs().iter().flatten());
-        }
-    }
-    varies
 }
 
 /// Some of `count` places, ascending, the same for the same name and seed.

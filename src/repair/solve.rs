@@ -3,7 +3,7 @@
 //! Guarantees: what is returned minimises the sum of squared errors plus `ridge` times the squared distance of the
 //! weights from where they were; sums are taken in a fixed order. Refuses: inner products that are not finite.
 
-use crate::importance::gram::{Matrix, Rows};
+use crate::importance::gram::{Matrix, Rows, dot, gram_with};
 use crate::importance::inverse;
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
@@ -38,7 +38,7 @@ const FEWEST_PER_COLUMN: usize = 6;
 /// How many observations a regression is to have: `per_column` for each column, and `least` at any rate, unless their
 /// products would take too long.
 pub fn observations(columns: usize, variables: usize, per_column: usize, least: usize) -> usize {
-    let affordable = MOST_PRODUCTS / variables.pow(2).max(1);
+    let affordable = MOST_PRODUCTS / (columns * variables).max(1);
     (per_column * columns).max(least).min(affordable.max(FEWEST_PER_COLUMN * columns))
 }
 
@@ -46,8 +46,11 @@ pub fn observations(columns: usize, variables: usize, per_column: usize, least: 
 pub struct Moments {
     /// Mean of each variable; zero where they are not centred.
     pub mean: Vec<f64>,
-    /// Mean products of all pairs of variables, less those of their means where centred.
+    /// Mean products of columns with all variables, less those of their means where centred; those of outputs among
+    /// themselves are not needed, and not there.
     pub product: Matrix,
+    /// Mean squares of the outputs, less those of their means where centred.
+    variance: Vec<f64>,
     pub samples: usize,
     pub columns: usize,
 }
@@ -56,7 +59,7 @@ impl Moments {
     /// The first `columns` variables are regressors. With `centred`, a constant is one as well.
     pub fn of(observations: &Observations, columns: usize, centred: bool) -> Self {
         let (n, count) = (observations.rows(), observations.samples as f64);
-        let mut product = crate::importance::gram::gram(observations);
+        let mut product = gram_with(observations, columns);
         let mean: Vec<f64> = (0..n)
             .map(|v| {
                 let row = &observations.data[v * observations.samples..(v + 1) * observations.samples];
@@ -65,11 +68,37 @@ impl Moments {
             .collect();
         for i in 0..n {
             let row = product.row_mut(i);
-            for j in 0..n {
+            for j in 0..if i < columns { n } else { columns } {
                 row[j] = row[j] / count - mean[i] * mean[j];
             }
         }
-        Self { mean, product, samples: observations.samples, columns }
+        let square = |o: usize| {
+            let row = &observations.data[o * observations.samples..(o + 1) * observations.samples];
+            row.iter().map(|&x| (f64::from(x) - mean[o]).powi(2)).sum::<f64>() / count
+        };
+        let variance = (columns..n).map(square).collect();
+        Self { mean, product, variance, samples: observations.samples, columns }
+    }
+
+    /// How well two lists of weights `[outs][columns]` do, and the constants that go with the second.
+    pub fn fit(&self, weights: [&[f64]; 2]) -> Fit {
+        let d = self.columns;
+        let one = |o: usize| -> [f64; 2] {
+            weights.map(|w| {
+                let w = &w[o * d..(o + 1) * d];
+                let mut quadratic = 0.0;
+                for (i, &wi) in w.iter().enumerate().filter(|w| *w.1 != 0.0) {
+                    quadratic += wi * dot(&self.product.row(i)[..d], w);
+                }
+                (self.variance[o] - 2.0 * dot(&self.product.row(d + o)[..d], w) + quadratic).max(0.0)
+            })
+        };
+        let all: Vec<[f64; 2]> = (0..self.outs()).into_par_iter().map(one).collect();
+        Fit {
+            error: [0, 1].map(|i| all.iter().map(|a| a[i]).sum()),
+            variance: self.variance.iter().sum(),
+            constants: self.constants(weights[1]),
+        }
     }
 
     /// Number of outputs.
@@ -176,7 +205,7 @@ pub fn fit(
     Some((weights, constants))
 }
 
-/// How well weights do, on the observations themselves.
+/// How well weights do.
 pub struct Fit {
     /// Mean squared error with the best constants, summed over outputs: of two lists of weights `[outs][columns]`.
     pub error: [f64; 2],
@@ -187,7 +216,7 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// Without `centred` no constants are added.
+    /// From the observations themselves, where there are too few for moments. Without `centred` no constants are added.
     pub fn of(observations: &Observations, columns: usize, centred: bool, weights: [&[f64]; 2]) -> Self {
         let (n, outs) = (observations.samples, observations.rows() - columns);
         let variable = |v: usize| &observations.data[v * n..(v + 1) * n];

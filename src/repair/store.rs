@@ -1,12 +1,14 @@
 //! Writing new weights and constants where a contraction reads them.
 //!
 //! Guarantees: no other reader of a constant sees a change; the element type stays. Weights that are stored as integers
-//! are rounded to their scale, and limited to its range.
+//! get the scale that their new range asks for, and are rounded to it. The scale of an addend follows by the same
+//! factor: runtimes that compute on integers take it for the product of the scales of data and weight.
 
 use super::linear::Linear;
 use crate::analysis::{Shapes, evaluate_constant};
 use crate::ir::{Def, Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::{DataType, Tensor};
+use crate::ops::{self, affine::range};
 
 /// Where the constant of a contraction's outputs goes: an input of the node itself, or of the `Add` behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,7 +43,31 @@ pub fn home(model: &Model, shapes: &Shapes, uses: &Uses, linear: &Linear) -> Opt
 /// Stores the weights, in the order of [`Linear::weights`].
 pub fn store_weights(model: &mut Model, shapes: &Shapes, linear: &Linear, weights: &[f64]) -> Option<()> {
     let shape = shapes.shape(linear.weight)?.to_vec();
-    put(model, shapes, linear.node, linear.weight_input, &shape, &linear.weight_tensor(weights))
+    let values = linear.weight_tensor(weights);
+    let at = (linear.node, linear.weight_input);
+    if let Some(quantised) = Quantised::alone(model, shapes, linear.weight, &shape) {
+        let addend = linear.addend.input.and_then(|i| model.node(linear.node).input(i));
+        let growth = quantised.growth(&values);
+        if grow_addend(model, shapes, addend, &growth).is_some() {
+            return quantised.grown(&growth).store(model, &values);
+        }
+        return quantised.store(model, &values);
+    }
+    put(model, shapes, at, &shape, &values)
+}
+
+/// Multiplies the scales of an addend, which keeps its numbers. `None` where that cannot be; nothing needs to be done to one
+/// that is no integer, or not there.
+fn grow_addend(model: &mut Model, shapes: &Shapes, addend: Option<ValueId>, growth: &[f64]) -> Option<()> {
+    let Some(addend) = addend else { return Some(()) };
+    let Def::Node(maker, _) = model.value(addend).def() else { return Some(()) };
+    if ops::row_of(model.node(maker)).is_none_or(|row| row.zero_points.is_empty()) {
+        return Some(());
+    }
+    let shape = shapes.shape(addend)?.to_vec();
+    let quantised = Quantised::alone(model, shapes, addend, &shape).filter(|q| q.scale.len() == growth.len())?;
+    let values = evaluate_constant(model, shapes, addend)?.to_f64()?;
+    quantised.grown(growth).store(model, &values)
 }
 
 /// Stores a constant for each output.
@@ -66,7 +92,7 @@ pub fn store_constants(model: &mut Model, shapes: &Shapes, home: Home, constants
         // As it was declared: a row of a matrix, perhaps.
         shape = stands.shape().to_vec();
     }
-    put(model, shapes, home.node, home.input, &shape, &values)
+    put(model, shapes, (home.node, home.input), &shape, &values)
 }
 
 /// Adds to the constant of each output.
@@ -81,15 +107,11 @@ pub fn shift_constants(model: &mut Model, shapes: &Shapes, home: Home, shift: &[
 }
 
 /// Makes a node read these numbers at an input, in the way in which the constant there is stored.
-fn put(model: &mut Model, shapes: &Shapes, node: NodeId, input: usize, shape: &[usize], values: &[f64]) -> Option<()> {
+fn put(model: &mut Model, shapes: &Shapes, at: (NodeId, usize), shape: &[usize], values: &[f64]) -> Option<()> {
+    let (node, input) = at;
     let value = model.node(node).input(input)?;
-    if let Some(quantised) = Quantised::of(model, shapes, value, shape) {
-        let stored = quantised.round(values)?;
-        let alone = model.uses().readers(value).len() == 1 && model.uses().readers(quantised.stored).len() == 1;
-        if alone && model.constant(quantised.stored).is_some() && !model.is_overridable(quantised.stored) {
-            model.set_constant(quantised.stored, &stored);
-            return Some(());
-        }
+    if let Some(quantised) = Quantised::alone(model, shapes, value, shape) {
+        return quantised.store(model, values);
     }
     let dtype = shapes.fact(value)?.dtype?;
     let tensor = Tensor::from_f64(dtype, shape, values).filter(Tensor::is_finite)?;
@@ -108,50 +130,109 @@ fn put(model: &mut Model, shapes: &Shapes, node: NodeId, input: usize, shape: &[
 
 /// A constant that is stored as integers of a scale.
 struct Quantised {
+    /// The node that makes numbers of it.
+    node: NodeId,
     stored: ValueId,
     dtype: DataType,
+    /// The type of the scale, and its shape.
+    real: DataType,
+    scale_shape: Vec<usize>,
     shape: Vec<usize>,
     scale: Vec<f64>,
     zero: Vec<f64>,
     /// Elements that follow one another under one scale.
     run: usize,
+    is_grown: bool,
 }
 
 impl Quantised {
-    fn of(model: &Model, shapes: &Shapes, value: ValueId, shape: &[usize]) -> Option<Self> {
+    /// `None` where the value is stored in another way, or others read it as well.
+    fn alone(model: &Model, shapes: &Shapes, value: ValueId, shape: &[usize]) -> Option<Self> {
         let Def::Node(maker, 0) = model.value(value).def() else { return None };
         let node = model.node(maker);
         if node.op_type() != "DequantizeLinear" || !node.is_standard() || node.int("block_size").unwrap_or(0) != 0 {
             return None;
         }
-        let stored = node.input(0)?;
+        let (stored, scales) = (node.input(0)?, node.input(1)?);
+        let uses = model.uses();
+        let own = uses.readers(value).len() == 1 && uses.readers(stored).len() == 1 && !uses.is_output(value);
+        if !own || model.constant(stored).is_none() || model.is_overridable(stored) {
+            return None;
+        }
         let dtype = shapes.fact(stored)?.dtype?;
-        let scale = evaluate_constant(model, shapes, node.input(1)?)?.to_f64()?;
+        let stands = evaluate_constant(model, shapes, scales)?;
+        let scale = stands.to_f64()?;
         let zero = match node.input(2) {
             Some(z) => evaluate_constant(model, shapes, z)?.to_f64()?,
             None => vec![0.0; scale.len()],
         };
         let axis = node.int("axis").unwrap_or(1);
         let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).ok()?;
-        let run = if scale.len() == 1 { shape.iter().product() } else { shape[axis + 1..].iter().product() };
+        let run = if scale.len() == 1 { shape.iter().product() } else { shape.get(axis + 1..)?.iter().product() };
         let one_each = scale.len() == zero.len() && (scale.len() == 1 || shape.get(axis) == Some(&scale.len()));
-        one_each.then(|| Self { stored, dtype, shape: shape.to_vec(), scale, zero, run })
+        let (real, scale_shape, shape) = (stands.dtype(), stands.shape().to_vec(), shape.to_vec());
+        one_each.then_some(Self {
+            node: maker,
+            stored,
+            dtype,
+            real,
+            scale_shape,
+            shape,
+            scale,
+            zero,
+            run,
+            is_grown: false,
+        })
     }
 
-    fn round(&self, values: &[f64]) -> Option<Tensor> {
-        let (low, high) = match self.dtype {
-            DataType::Int8 => (-128.0, 127.0),
-            DataType::Uint8 => (0.0, 255.0),
-            DataType::Int16 => (-32768.0, 32767.0),
-            DataType::Uint16 => (0.0, 65535.0),
-            DataType::Int32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
-            _ => return None,
-        };
-        let of = |(i, v): (usize, &f64)| {
-            let s = i / self.run.max(1) % self.scale.len();
+    /// Which scale an element goes by.
+    fn of(&self, element: usize) -> usize {
+        element / self.run.max(1) % self.scale.len()
+    }
+
+    /// By how much each scale has to grow so that these numbers are within its range, and no larger than that asks for.
+    fn growth(&self, values: &[f64]) -> Vec<f64> {
+        let Some((low, high)) = range(self.dtype) else { return vec![1.0; self.scale.len()] };
+        let mut growth = vec![0.0f64; self.scale.len()];
+        for (i, v) in values.iter().enumerate() {
+            let s = self.of(i);
+            // As many steps up as down where zero is in the middle.
+            let (up, down) = (high - self.zero[s], self.zero[s] - low);
+            let room = if (up - down).abs() <= 1.0 { up.min(down) } else { if *v > 0.0 { up } else { down } };
+            growth[s] = growth[s].max(v.abs() / (room.max(1.0) * self.scale[s]));
+        }
+        growth.into_iter().map(|g| if g > 0.0 && g.is_finite() { g } else { 1.0 }).collect()
+    }
+
+    fn grown(mut self, growth: &[f64]) -> Self {
+        self.scale.iter_mut().zip(growth).for_each(|(s, g)| *s *= g);
+        self.is_grown = true;
+        self
+    }
+
+    /// Stores numbers, rounded, and the scale where it has grown.
+    fn store(&self, model: &mut Model, values: &[f64]) -> Option<()> {
+        let (low, high) = range(self.dtype)?;
+        let round = |(i, v): (usize, &f64)| {
+            let s = self.of(i);
             (v / self.scale[s] + self.zero[s]).round_ties_even().clamp(low, high)
         };
-        let rounded: Vec<f64> = values.iter().enumerate().map(of).collect();
-        Tensor::from_f64(self.dtype, &self.shape, &rounded)
+        let rounded: Vec<f64> = values.iter().enumerate().map(round).collect();
+        let stored = Tensor::from_f64(self.dtype, &self.shape, &rounded)?;
+        if self.is_grown {
+            let scale = Tensor::from_f64(self.real, &self.scale_shape, &self.scale).filter(Tensor::is_finite)?;
+            let was = model.node(self.node).input(1)?;
+            let uses = model.uses();
+            let own = uses.readers(was).len() == 1 && !uses.is_output(was) && !model.is_overridable(was);
+            if own && model.constant(was).is_some() {
+                model.set_constant(was, &scale);
+            } else {
+                let hint = format!("{}_repaired", model.value(was).name());
+                let new = model.add_initializer(model.node(self.node).graph(), &hint, &scale);
+                model.set_input(self.node, 1, Some(new));
+            }
+        }
+        model.set_constant(self.stored, &stored);
+        Some(())
     }
 }

@@ -2,24 +2,77 @@
 //!
 //! Its output in the original, as far as the channels are still there. Where it is then added to something else (the
 //! other branch of a residual block), also what that has lost: the sum is what later layers read, so the branch that
-//! is computed last can make good what the other one lost. Where a ReLU follows, what lies below zero need not be met,
-//! as long as it stays there.
+//! is computed last can make good what the other one lost. Where limits follow (a ReLU, a clip, the range of a
+//! quantiser), what lies beyond them need not be met, as long as it stays there.
+//!
+//! How: a walk along the only readers, as long as the table says that they are affine place by place
+//! ([`Affine`]).
 
 use crate::analysis::{Shapes, evaluate_constant};
 use crate::ir::{Model, NodeId, Uses, ValueId};
+use crate::ops::affine::{Affine, UNLIMITED};
+use crate::ops::{self, Call};
 
-/// What a contraction's output ends in: `scale * output + offset + other`, channel by channel (axis 1), perhaps rectified.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What a contraction's output ends in: `scale * output + offset + factor * other`, within limits.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
     /// The other operand of a sum.
     pub other: Option<ValueId>,
-    /// Scale and offset of each channel; `None` for 1 and 0.
-    pub affine: Option<(Vec<f64>, Vec<f64>)>,
-    /// Whether a ReLU alone reads it.
-    pub rectified: bool,
+    /// The axis that the lists run along; each has one element where all have.
+    pub axis: usize,
+    pub scale: Vec<f64>,
+    pub offset: Vec<f64>,
+    /// What `other` is multiplied with.
+    pub factor: Vec<f64>,
+    pub limits: (f64, f64),
 }
 
-/// Follows an output through what is affine channel by channel. `varies` tells what depends on the input.
+impl Default for Ending {
+    fn default() -> Self {
+        let (scale, offset, factor) = (vec![1.0], vec![0.0], vec![1.0]);
+        Self { other: None, axis: 0, scale, offset, factor, limits: UNLIMITED }
+    }
+}
+
+impl Ending {
+    /// Whether something is cut off at its limits.
+    pub fn is_limited(&self) -> bool {
+        self.limits != UNLIMITED
+    }
+
+    /// Where the other operand is not known: neither are the limits, then.
+    pub fn alone(self) -> Self {
+        match self.other {
+            Some(_) => Self { other: None, limits: UNLIMITED, ..self },
+            None => self,
+        }
+    }
+
+    /// This, followed by one more operator; `None` where that is not of this form.
+    fn then(&self, next: &Affine) -> Option<Self> {
+        let (own, more) = (self.scale.len(), next.scale.len());
+        if own > 1 && more > 1 && (self.axis != next.axis || own != more) {
+            return None;
+        }
+        let (axis, count) = if own > 1 { (self.axis, own) } else { (next.axis, more) };
+        let at = |list: &[f64], i: usize| list[if list.len() > 1 { i } else { 0 }];
+        let scaled = |list: &[f64]| -> Vec<f64> { (0..count).map(|i| at(list, i) * at(&next.scale, i)).collect() };
+        let offset = scaled(&self.offset).iter().enumerate().map(|(i, o)| o + at(&next.offset, i)).collect();
+        let limit = |l: f64| l * next.scale[0] + next.offset[0];
+        let mut limits = match self.limits {
+            UNLIMITED => UNLIMITED,
+            // Each channel has limits of its own then.
+            _ if more > 1 || next.scale[0] == 0.0 => return None,
+            (low, high) if next.scale[0] > 0.0 => (limit(low), limit(high)),
+            (low, high) => (limit(high), limit(low)),
+        };
+        limits = (limits.0.max(next.limits.0), limits.1.min(next.limits.1));
+        let (scale, factor) = (scaled(&self.scale), scaled(&self.factor));
+        Some(Self { other: self.other, axis, scale, offset, factor, limits })
+    }
+}
+
+/// Follows an output as far as what becomes of it is affine. `varies` tells what depends on the input.
 pub fn ending(
     model: &Model,
     shapes: &Shapes,
@@ -30,68 +83,37 @@ pub fn ending(
     let mut found = Ending::default();
     let mut at = output;
     // One step; `None` where the way ends.
-    let step = |at: ValueId, found: &mut Ending| -> Option<ValueId> {
+    let step = |at: ValueId, found: &Ending| -> Option<(ValueId, Ending)> {
         let [(reader, input)] = uses.readers(at)[..] else { return None };
-        let node = model.node(reader);
-        if uses.is_output(at) || !node.is_standard() || node.graph() != model.main() {
+        if uses.is_output(at) || model.node(reader).graph() != model.main() {
             return None;
         }
-        match (node.op_type(), node.inputs().len()) {
-            ("Identity" | "Dropout", _) => {}
-            ("Add" | "Sum", 2) if found.other.is_none() => {
-                let other = node.input(1 - input)?;
-                let same = shapes.shape(other)? == shapes.shape(at)?;
-                if !(varies(other) && same && other != at) {
-                    return None;
-                }
-                found.other = Some(other);
-            }
-            ("BatchNormalization", _) if input == 0 && found.other.is_none() => {
-                let (scale, offset) = normalising(model, shapes, reader)?;
-                found.affine = Some(match found.affine.take() {
-                    None => (scale, offset),
-                    Some((s, o)) => (
-                        s.iter().zip(&scale).map(|(a, b)| a * b).collect(),
-                        o.iter().zip(&scale).zip(&offset).map(|((o, b), c)| o * b + c).collect(),
-                    ),
-                });
-            }
-            ("Relu", 1) => {
-                found.rectified = true;
+        let next = affine(model, shapes, reader, input)?;
+        let mut after = found.then(&next)?;
+        if let Some(i) = next.other {
+            let other = model.node(reader).input(i)?;
+            // A quantiser's range holds both signs, and next to nothing is cut off; a ReLU is no detail.
+            let nearly_whole = found.limits.0 < 0.0 && found.limits.1 > 0.0;
+            if found.other.is_some() || !varies(other) || other == at || !nearly_whole {
                 return None;
             }
-            ("Clip", _) => {
-                let low = match node.input(1) {
-                    Some(v) => evaluate_constant(model, shapes, v)?.to_f64()?.first().copied()?,
-                    None => f64::from(node.float("min")?),
-                };
-                found.rectified = low == 0.0;
-                return None;
-            }
-            _ => return None,
+            after = Ending { other: Some(other), factor: vec![1.0; after.scale.len()], limits: next.limits, ..after };
         }
-        node.output(0)
+        Some((model.node(reader).output(0)?, after))
     };
-    while let Some(next) = step(at, &mut found) {
-        at = next;
+    while let Some((next, after)) = step(at, &found) {
+        (at, found) = (next, after);
     }
     found
 }
 
-/// What a batch normalisation multiplies each channel with, and what it adds.
-fn normalising(model: &Model, shapes: &Shapes, node: NodeId) -> Option<(Vec<f64>, Vec<f64>)> {
-    let (scale, shift) = (list(model, shapes, node, 1)?, list(model, shapes, node, 2)?);
-    let (mean, deviation) = moments(model, shapes, node)?;
-    let factor: Vec<f64> = scale.iter().zip(&deviation).map(|(s, d)| s / d).collect();
-    let offset = shift.iter().zip(&mean).zip(&factor).map(|((b, m), f)| b - m * f).collect();
-    Some((factor, offset))
-}
-
-/// The mean and the deviation of each channel that a batch normalisation was trained on.
-fn moments(model: &Model, shapes: &Shapes, node: NodeId) -> Option<(Vec<f64>, Vec<f64>)> {
-    let epsilon = f64::from(model.node(node).float("epsilon").unwrap_or(1e-5));
-    let (mean, variance) = (list(model, shapes, node, 3)?, list(model, shapes, node, 4)?);
-    Some((mean, variance.iter().map(|v| (v + epsilon).sqrt()).collect()))
+/// What a node makes of one of its operands.
+fn affine(model: &Model, shapes: &Shapes, node: NodeId, input: usize) -> Option<Affine> {
+    let (row, version) = ops::lookup(model, model.node(node)).ok()?;
+    let facts = shapes.inputs(model.node(node));
+    let call = Call { node: model.node(node), version, inputs: &facts };
+    let constant = |i: usize| list(model, shapes, node, i);
+    (row.affine)(&call, input, &constant)
 }
 
 fn list(model: &Model, shapes: &Shapes, node: NodeId, input: usize) -> Option<Vec<f64>> {
@@ -104,5 +126,7 @@ pub fn statistics(model: &Model, shapes: &Shapes, uses: &Uses, value: ValueId) -
         model.node(n).is_standard() && model.node(n).op_type() == "BatchNormalization" && input == 0
     };
     let &(reader, _) = uses.readers(value).iter().find(normalises)?;
-    moments(model, shapes, reader)
+    let epsilon = f64::from(model.node(reader).float("epsilon").unwrap_or(1e-5));
+    let (mean, variance) = (list(model, shapes, reader, 3)?, list(model, shapes, reader, 4)?);
+    Some((mean, variance.iter().map(|v| (v + epsilon).sqrt()).collect()))
 }

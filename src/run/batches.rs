@@ -1,7 +1,7 @@
 //! Data as batches of a model's inputs.
 //!
-//! Guarantees: every batch has the same shapes, which the model accepts; rows are taken evenly over the whole data, in
-//! their order. Refuses: arrays that fit no input, inputs without an array, arrays of different lengths.
+//! Guarantees: every batch has the same shapes, which the model accepts; rows are taken evenly over the whole data, and
+//! so are those of each batch, so that a few batches of a file that is sorted by class see all classes. Refuses: arrays that fit no input, inputs without an array, arrays of different lengths.
 
 use crate::analysis::{Sizes, fed_inputs};
 use crate::ir::Model;
@@ -115,7 +115,8 @@ impl Batches {
             return Err(Misfit::Rows(format!("{rows} rows are fewer than a batch of the model, {batch}"), origin));
         }
         let samples = count * batch;
-        let taken: Vec<usize> = (0..samples).map(|i| i * rows / samples).collect();
+        // Row `i` of batch `b` is taken from place `i * count + b`.
+        let taken: Vec<usize> = (0..samples).map(|k| (k % batch * count + k / batch) * rows / samples).collect();
         let one = |rows: &[usize], (input, tensor, whole): &(Declared, &Tensor, bool)| {
             let part = if *whole { (*tensor).clone() } else { tensor.take(0, rows)? };
             match part.dtype() == input.dtype {

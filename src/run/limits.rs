@@ -17,14 +17,12 @@ pub struct Limits {
     pub bytes: f64,
 }
 
-impl Default for Limits {
-    /// Some seconds on two cores, and half a gigabyte.
-    fn default() -> Self {
-        Self { macs: 3e10, bytes: f64::from(1u32 << 29) }
-    }
-}
-
 impl Limits {
+    /// For rows that are made up: some seconds on two cores, and half a gigabyte.
+    pub const MADE_UP: Self = Self { macs: 3e10, bytes: (1u64 << 29) as f64 };
+    /// For rows that are given, which say more: some minutes, and a gigabyte.
+    pub const GIVEN: Self = Self { macs: 1e12, bytes: (1u64 << 30) as f64 };
+
     /// At most `most` rows, and at least one. `shapes` are the model's under any number of rows.
     pub fn rows(self, model: &Model, shapes: &Shapes, most: usize) -> usize {
         let macs: f64 = node_costs(model, shapes).iter().map(|c| c.1.macs as f64).sum();

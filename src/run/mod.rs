@@ -15,6 +15,7 @@ pub mod eval;
 mod inputs;
 mod lacking;
 mod limits;
+mod schedule;
 mod stepwise;
 mod translate;
 mod widen;
@@ -22,7 +23,8 @@ mod widen;
 pub use batches::{Batches, Misfit, batch_sizes};
 pub use inputs::{generator, normal, random_inputs, uniform};
 pub use limits::{Limits, MOST_ELEMENTS, admit_size, admit_whole};
-pub use stepwise::Stepwise;
+pub use schedule::lightest_first;
+pub use stepwise::{Stepwise, varying};
 
 use crate::onnx::proto::ModelProto;
 use crate::onnx::tensor::{DataType, Tensor};

@@ -1,11 +1,12 @@
 //! Running a model a stretch of nodes at a time, on many batches, with the values between stretches at hand.
 //!
 //! Guarantees: every batch goes through the same stretches; what lies between them is kept as long as a later node
-//! reads it, or a caller asks for it, and no longer. Nodes that have not run may be changed at any time.
+//! reads it, or a caller asks for it, and no longer. Nodes that have not run may be changed at any time, and constants
+//! may: what depends on no input is computed anew in each stretch that reads it.
 //! Refuses: what [`Runner`] refuses, with the node.
 //! How: each stretch is a model of its own, whose inputs are the values that live across its start. Values that are
-//! the same for all batches (shapes, what is computed from constants) are stored in it as constants, for the
-//! interpreter wants to know shapes beforehand. Half precision is computed in single.
+//! the same for all batches (shapes) are stored in it as constants, for the interpreter wants to know shapes
+//! beforehand. Half precision is computed in single.
 
 use super::{CannotRun, Runner, widen};
 use crate::analysis::fed_inputs;
@@ -31,7 +32,9 @@ enum Live {
 pub struct Stepwise {
     live: BTreeMap<ValueId, Live>,
     batches: usize,
-    /// Nodes of the main graph that have run.
+    /// Nodes of the main graph, in the order in which they run.
+    order: Vec<NodeId>,
+    /// How many of them have run.
     done: usize,
     /// Values that depend on what is fed.
     varies: BTreeSet<ValueId>,
@@ -39,19 +42,26 @@ pub struct Stepwise {
 
 impl Stepwise {
     /// Nothing has run yet. Each batch holds a tensor for every input of the model, in the order of
-    /// [`fed_inputs`].
+    /// [`fed_inputs`]. Nodes run in the order of the graph.
     ///
     /// # Panics
     /// If a batch has another number of tensors.
     pub fn new(model: &Model, batches: &[Vec<Tensor>]) -> Self {
+        Self::in_order(model, batches, model.graph(model.main()).nodes().to_vec())
+    }
+
+    /// [`Stepwise::new`], with the nodes of the main graph in another order in which each follows those that it reads from.
+    pub fn in_order(model: &Model, batches: &[Vec<Tensor>], order: Vec<NodeId>) -> Self {
         let fed: Vec<ValueId> = fed_inputs(model).into_iter().map(|(v, _)| v).collect();
         assert!(batches.iter().all(|b| b.len() == fed.len()), "a tensor for every input");
         let of = |i: usize| Live::Batched(batches.iter().map(|b| widen::tensor(&b[i])).collect());
+        let varies = varying(model, fed.iter().copied());
         Self {
             live: fed.iter().enumerate().map(|(i, &v)| (v, of(i))).collect(),
             batches: batches.len(),
+            order,
             done: 0,
-            varies: fed.into_iter().collect(),
+            varies,
         }
     }
 
@@ -68,42 +78,32 @@ impl Stepwise {
         })
     }
 
-    /// Runs all nodes of the main graph before `stop` that have not run yet, or all where it is `None`. `keep` stays
+    /// Runs all nodes of the main graph that come before `stop` and have not run yet, or all where it is `None`. `keep` stays
     /// at hand though nothing reads it any more.
     pub fn run_to(&mut self, model: &Model, stop: Option<NodeId>, keep: &BTreeSet<ValueId>) -> Result<(), CannotRun> {
-        let nodes = model.graph(model.main()).nodes();
         let end = match stop {
-            Some(stop) => nodes.iter().position(|&n| n == stop).unwrap_or(nodes.len()),
-            None => nodes.len(),
+            Some(stop) => self.order.iter().position(|&n| n == stop).unwrap_or(self.order.len()),
+            None => self.order.len(),
         };
         if end > self.done {
-            self.run_part(model, &nodes[self.done..end], &nodes[end..], keep)?;
+            self.run_part(model, end, keep)?;
             self.done = end;
         }
         Ok(())
     }
 
-    fn run_part(
-        &mut self,
-        model: &Model,
-        part: &[NodeId],
-        later: &[NodeId],
-        keep: &BTreeSet<ValueId>,
-    ) -> Result<(), CannotRun> {
-        let mut wanted: BTreeSet<ValueId> = later.iter().flat_map(|&n| model.reads_of(n)).collect();
-        wanted.extend(keep);
-        wanted.extend(model.graph(model.main()).outputs().iter().map(|p| p.value));
-        let outputs: Vec<ValueId> = part
+    fn run_part(&mut self, model: &Model, end: usize, keep: &BTreeSet<ValueId>) -> Result<(), CannotRun> {
+        let outside: BTreeSet<ValueId> =
+            keep.iter().copied().chain(model.graph(model.main()).outputs().iter().map(|p| p.value)).collect();
+        let mut wanted: BTreeSet<ValueId> = self.order[end..].iter().flat_map(|&n| model.reads_of(n)).collect();
+        wanted.retain(|v| self.varies.contains(v));
+        wanted.extend(outside);
+        let outputs: Vec<ValueId> = self.order[self.done..end]
             .iter()
             .flat_map(|&n| model.node(n).outputs().iter().flatten().copied())
             .filter(|v| wanted.contains(v) && model.constant(*v).is_none())
             .collect();
-        for &n in part {
-            if model.reads_of(n).iter().any(|v| self.varies.contains(v)) {
-                self.varies.extend(model.node(n).outputs().iter().flatten());
-            }
-        }
-        let needed = self.needed(model, part, &outputs);
+        let needed = self.needed(model, end, &outputs);
         let reads: BTreeSet<ValueId> = needed.iter().flat_map(|&n| model.reads_of(n)).collect();
         let inputs: Vec<ValueId> = reads.into_iter().filter(|v| self.live.contains_key(v)).collect();
         let computed = if outputs.is_empty() { Vec::new() } else { self.compute(model, &needed, &inputs, &outputs)? };
@@ -114,12 +114,14 @@ impl Stepwise {
         Ok(())
     }
 
-    /// The nodes of a stretch that its outputs depend on.
-    fn needed(&self, model: &Model, part: &[NodeId], outputs: &[ValueId]) -> Vec<NodeId> {
+    /// The nodes that the outputs of the stretch up to `end` depend on: its own, and those of all before it that depend
+    /// on no input.
+    fn needed(&self, model: &Model, end: usize, outputs: &[ValueId]) -> Vec<NodeId> {
         let mut wanted: BTreeSet<ValueId> = outputs.iter().copied().collect();
         let mut needed = Vec::new();
-        for &n in part.iter().rev() {
-            if model.node(n).outputs().iter().flatten().any(|v| wanted.contains(v)) {
+        for (i, &n) in self.order[..end].iter().enumerate().rev() {
+            let mut made = model.node(n).outputs().iter().flatten();
+            if made.any(|v| wanted.contains(v) && (i >= self.done || !self.varies.contains(v))) {
                 wanted.extend(model.reads_of(n));
                 needed.push(n);
             }
@@ -184,4 +186,15 @@ impl Stepwise {
             false => Live::Batched(all),
         }
     }
+}
+
+/// These values of the main graph, and all that depend on them.
+pub fn varying(model: &Model, from: impl IntoIterator<Item = ValueId>) -> BTreeSet<ValueId> {
+    let mut varies: BTreeSet<ValueId> = from.into_iter().collect();
+    for &n in model.graph(model.main()).nodes() {
+        if model.reads_of(n).iter().any(|v| varies.contains(v)) {
+            varies.extend(model.node(n).outputs().iter().flatten());
+        }
+    }
+    varies
 }

@@ -13,8 +13,8 @@ use super::is_real;
 use crate::analysis::{Shapes, fed_inputs, infer};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
-use crate::repair::{Linear, statistics, varying};
-use crate::run::{CannotRun, Stepwise, admit_size, batch_sizes};
+use crate::repair::{Linear, statistics};
+use crate::run::{CannotRun, Stepwise, admit_size, batch_sizes, varying};
 use std::collections::BTreeSet;
 
 /// The deviation that outputs of a first layer without batch normalisation are given.

@@ -34,7 +34,7 @@ pub fn batches(model: &Model, sizes: &BTreeMap<String, usize>, seed: u64) -> Res
     let world = worlds.first().ok_or_else(unknown)?;
     let declared = input_shapes(model, &world.sizes).ok_or_else(unknown)?;
     let each: usize = declared.iter().map(|(_, _, s)| s.iter().skip(1).product::<usize>()).sum();
-    let rows = Limits::default().rows(model, world, ROWS.min(MOST_DRAWN / each.max(1)).max(1));
+    let rows = Limits::MADE_UP.rows(model, world, ROWS.min(MOST_DRAWN / each.max(1)).max(1));
     // As many rows at a time as there are, unless the model computes with a number of rows of its own.
     let wide = Sizes { batch: rows.min(BATCH), ..world.sizes.clone() };
     let fits = infer(model, wide.clone()).failures() <= world.failures();
