@@ -10,8 +10,8 @@
 //! channels reach an output of the model, a softmax or a normalisation over channels, or a node that is not known. It
 //! is **kept** where it could be cut but was excluded, or has too few channels. Every group has its verdict in the
 //! plan, by node, rule and reason. A cut whose shapes do not come out as expected is undone and made without the
-//! classes at fault. A budget that cannot be met ends the pipeline, with the closest that can. `by=reconstruction` runs the
-//! model; where it cannot be run in this process that is an error, but where the criterion was a default (the command
+//! classes at fault. A budget that cannot be met ends the pipeline, with the closest that can. `by=reconstruction` and
+//! `representation=response` run the model; where it cannot be run in this process that is an error, but where the criterion was a default (the command
 //! `prune`) communality takes over, with a remark by the rule `cannot-run`.
 //!
 //! # Options
@@ -46,7 +46,7 @@ use super::{CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Inexact, Opened, Shapes, groups, infer_all, open};
 use crate::cut::{Cut, cut};
 use crate::importance;
-use crate::importance::Criterion;
+use crate::importance::{Criterion, Representation};
 use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
@@ -171,7 +171,13 @@ impl Pass for Prune {
             let coupling = Coupling::allowing(self.options.allow_inexact, &opened, worlds.clone(), &pins);
             let groups = groups(&opened, &coupling);
             let dense = choose::cuts_dense(&coupling, &groups, self.options.dense);
-            let asked = choose::Asked { options: &self.options, globs: &globs, source: &context.source, dense };
+            let asked = choose::Asked {
+                options: &self.options,
+                globs: &globs,
+                source: &context.source,
+                response: response.as_ref(),
+                dense,
+            };
             let guided = self.options.target.is_some() || self.options.importance.criterion.is_by_readers();
             let by = guide::By { model: &opened, coupling: &coupling, groups: &groups, response: response.as_ref() };
             let guide = match &selection {
@@ -213,9 +219,11 @@ impl Prune {
         worlds: &[Shapes],
         context: &Context,
     ) -> Result<Option<(Arc<Batches>, Response)>, Unfit> {
-        let by = self.options.importance.criterion;
-        let wanted = by == Criterion::Reconstruction || (self.options.target.is_some() && by != Criterion::Communality);
-        if !wanted {
+        let importance = &self.options.importance;
+        let by = importance.criterion;
+        let seen = by.is_centrality() && importance.representation == Representation::Response;
+        let needed = by == Criterion::Reconstruction || seen;
+        if !(needed || (self.options.target.is_some() && by != Criterion::Communality)) {
             return Ok(None);
         }
         let coupling = Coupling::allowing(self.options.allow_inexact, model, worlds.to_vec(), &Vec::new());
@@ -225,11 +233,16 @@ impl Prune {
         });
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(cannot) if by == Criterion::Reconstruction => Err(match self.options.otherwise {
+            Err(cannot) if needed => Err(match self.options.otherwise {
                 Some(instead) => Unfit::CannotRun(cannot, instead),
-                None => Unfit::Refused(refuse(format!(
-                    "'reconstruction' needs a model that can be run in this process: {cannot}; choose by communality"
-                ))),
+                None => {
+                    let what = if seen { "representation 'response'" } else { "'reconstruction'" };
+                    let text = format!(
+                        "{what} needs a model that can be run in this process: {cannot}; choose by communality, or go by \
+                         weights"
+                    );
+                    Unfit::Refused(refuse(text))
+                }
             }),
             Err(_) => Ok(None),
         }

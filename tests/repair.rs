@@ -155,6 +155,31 @@ fn inputs_are_made_up_where_there_are_none() {
     }
 }
 
+/// Filters that have nothing in common may compute the same, for their inputs are the same.
+#[test]
+fn channels_are_common_by_what_their_readers_see() {
+    let text = "# secateur: seed=3\n<ir_version: 8, opset_import: [\"\" : 17]>
+        g (float[N, 3, 6, 6] x) => (float[N, 4, 6, 6] y)
+        <float[3, 3, 1, 1] w = {0, 0, 1, 1, 0, 0, 0, 1, 0}, float[4, 3, 3, 3] v>
+        { a = Conv (x, w)  y = Conv <pads = [1, 1, 1, 1]> (a, v) }";
+    let mut removed = Vec::new();
+    for representation in ["filter", "response"] {
+        let mut model = Model::import(parse_fixture(text).unwrap()).unwrap();
+        let mut data = noise(&model);
+        for batch in &mut data.batches {
+            let x = &batch[0];
+            // The second channel is the first.
+            let (values, map) = (x.to_f64().unwrap(), 36);
+            let of = |i: usize| if i / map % 3 == 1 { values[i - map] } else { values[i] };
+            batch[0] = Tensor::from_f64(x.dtype(), x.shape(), &(0..values.len()).map(of).collect::<Vec<_>>()).unwrap();
+        }
+        let passes = format!("prune(ratio=0.34, by=degree, representation={representation})");
+        let outcomes = run(&mut model, &passes, Some(data));
+        removed.push(outcomes[0].plan.as_ref().unwrap().groups[0].removed.clone());
+    }
+    assert_eq!(removed, [[0], [1]]);
+}
+
 /// A bias that is declared as a row of a matrix stays one.
 #[test]
 fn constants_keep_their_declared_shape() {

@@ -3,11 +3,12 @@
 use super::guide::{Guide, Guided};
 use super::{Dense, Globs, PruneOptions};
 use crate::analysis::{Atom, Cell, Coupling, Group, contraction, filters};
-use crate::importance::{self, Filters, Quotas, Ranking};
+use crate::importance::{self, Filters, Quotas, Ranking, Representation};
 use crate::ir::Model;
 use crate::onnx::SourceMap;
 use crate::onnx::tensor::Tensor;
 use crate::plan::{Plan, VerdictKind};
+use crate::repair::response::Response;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,8 @@ pub(super) struct Asked<'a> {
     pub options: &'a PruneOptions,
     pub globs: &'a Globs,
     pub source: &'a SourceMap,
+    /// What layers compute on data, where the choice goes by that.
+    pub response: Option<&'a Response>,
     /// Whether groups without a convolution are cut.
     pub dense: bool,
 }
@@ -134,7 +137,7 @@ fn choose_one(
     (guided, cutting): (Option<&Guided>, bool),
     scratch: &mut Vec<Vec<f32>>,
 ) -> Choice {
-    let Asked { options, globs, source, .. } = *asked;
+    let Asked { options, globs, .. } = *asked;
     let labels: Vec<String> = group.members.iter().map(|m| model.label(m.node)).collect();
     let kept = |id, node: Option<&String>, rule, text| Choice::left(id, VerdictKind::Kept, node.cloned(), rule, text);
     if group.classes.is_empty() {
@@ -174,7 +177,7 @@ fn choose_one(
             false => chosen(id, group, &gone, guided.ranking(options.importance.criterion)),
         };
     }
-    match ranked(model, coupling, group, quotas, &options.importance, source, scratch) {
+    match ranked(model, coupling, group, quotas, asked, scratch) {
         Some((ranking, order)) => {
             if order.is_empty() {
                 return kept(id, labels.first(), "last-channel", "every layer keeps at least one channel".to_owned());
@@ -286,7 +289,7 @@ pub(super) fn rank(
     quotas: Quotas,
     asked: &Asked,
 ) -> Option<Ranking> {
-    ranked(model, coupling, group, quotas, &asked.options.importance, asked.source, &mut Vec::new()).map(|r| r.0)
+    ranked(model, coupling, group, quotas, asked, &mut Vec::new()).map(|r| r.0)
 }
 
 /// Ranks a group's classes. No layer may lose its last channel: classes that would do so are withheld and the rest is
@@ -296,17 +299,26 @@ fn ranked(
     coupling: &Coupling,
     group: &Group,
     mut quotas: Quotas,
-    options: &importance::Options,
-    mapped: &SourceMap,
+    asked: &Asked,
     scratch: &mut Vec<Vec<f32>>,
 ) -> Option<(Ranking, Vec<u32>)> {
+    let mut options = asked.options.importance;
+    let mut seen = Vec::new();
+    if options.representation == Representation::Response {
+        let classes = group.classes.iter().enumerate().map(|(i, c)| (c.root, i)).collect();
+        seen = asked.response.map_or_else(Vec::new, |r| r.seen(&classes));
+        // Channels that no known layer reads have their weights to show.
+        if seen.is_empty() {
+            options.representation = Representation::Auto;
+        }
+    }
     let mut weights: Vec<(usize, Tensor, [usize; 3])> = Vec::new();
     for (m, member) in group.members.iter().enumerate() {
         let Some(source) = member.source else { continue };
         let (tensor, n, channels, taps) = filters(model, coupling, &coupling.sources[source])?;
         weights.push((m, tensor, [n, channels, taps]));
     }
-    let passed = |bytes: &[u8]| mapped.release_bytes(bytes);
+    let passed = |bytes: &[u8]| asked.source.release_bytes(bytes);
     let data: Vec<Cow<'_, [f32]>> = weights
         .iter()
         .map(|(_, t, _)| t.to_f32_passing(scratch.pop().unwrap_or_default(), &passed))
@@ -320,7 +332,7 @@ fn ranked(
         })
         .collect();
     loop {
-        let ranking = importance::rank(&members, &quotas, options);
+        let ranking = importance::rank(if seen.is_empty() { &members } else { &seen }, &quotas, &options);
         let mut left: Vec<usize> = members.iter().map(|m| m.filters.filters).collect();
         let mut withheld = false;
         for &c in &ranking.order {

@@ -98,7 +98,13 @@ impl Rounds<'_> {
                 ..self.options.clone()
             };
             let dense = choose::cuts_dense(&coupling_now, &groups_now, self.options.dense);
-            let asked = Asked { options: &options, globs: self.globs, source: &self.context.source, dense };
+            let asked = Asked {
+                options: &options,
+                globs: self.globs,
+                source: &self.context.source,
+                response: Some(seen),
+                dense,
+            };
             let by = By { model: &now, coupling: &coupling_now, groups: &groups_now, response: Some(seen) };
             // What a round cannot reach is told in terms of the original.
             let guide = by.guide(&asked, limit).map_err(|e| match e.closest {

@@ -90,6 +90,9 @@ choices! {
         Spatial = "spatial",
         /// All weights of the filter.
         Filter = "filter",
+        /// What the channel's readers see of it on data: two are similar as far as they are correlated. A caller gives
+        /// these as the filters.
+        Response = "response",
     }
 }
 

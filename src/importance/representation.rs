@@ -44,7 +44,8 @@ impl<'a> Representatives<'a> {
         let norms: Vec<f64> = (0..count).into_par_iter().map(|i| norm(filters.filter(i))).collect();
         let not_finite = norms.iter().filter(|n| n.is_nan()).count();
         let zero = norms.iter().filter(|n| **n == 0.0).count();
-        let spatial = asked != Representation::Filter && filters.taps != 1;
+        let whole = matches!(asked, Representation::Filter | Representation::Response);
+        let spatial = !whole && filters.taps != 1;
         let (vectors, length) = if spatial {
             (Vectors::Spatial(spatial_vectors(filters, &norms)), filters.taps)
         } else {
@@ -132,7 +133,9 @@ fn spatial_vectors(filters: &Filters<'_>, norms: &[f64]) -> Vec<f64> {
 /// The representation a group was given, and the reason in words. `Spatial` if at least one member has it.
 pub(super) fn account(members: &[Representatives<'_>], asked: Representation) -> (Option<Representation>, String) {
     let whole = members.iter().filter(|m| m.representation() == Representation::Filter).count();
-    let (used, mut reason) = if asked == Representation::Filter {
+    let (used, mut reason) = if asked == Representation::Response {
+        (asked, "what the readers of each channel see of it, as asked".to_owned())
+    } else if asked == Representation::Filter {
         (Representation::Filter, "whole filters, as asked".to_owned())
     } else if whole == 0 {
         let why = if asked == Representation::Spatial { "as asked" } else { "the published representation" };

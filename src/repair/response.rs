@@ -12,13 +12,17 @@ use super::solve::{Moments, Observations};
 use super::{draw, relative};
 use crate::analysis::{Atom, Coupling, PINNED, Shapes, contraction, infer};
 use crate::importance::gram::Matrix;
+use crate::importance::{Filters, Member};
 use crate::importance::reconstruction::{Readout, path};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::ops::step::Step;
 use crate::run::{Batches, CannotRun, Stepwise, admit_size};
+use nalgebra::DMatrix;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Relative to the mean moment of a column: what is added so that moments can be factored, far below what is correlated.
+const SEEN_RIDGE: f64 = 1e-9;
 /// Relative to the mean moment of a column: what a regression is held back by.
 pub const RIDGE: f64 = 1e-3;
 /// Columns beyond which moments are taken channel by channel.
@@ -78,6 +82,38 @@ impl Part {
         Readout::new(&self.moments, &self.weights, columns, ridge, worth)
     }
 
+    /// What it sees of each of these classes, as vectors whose inner products are covariances, summed over taps; `None`
+    /// where it reads none of them, or nothing varies.
+    fn seen(&self, classes: &BTreeMap<Atom, usize>) -> Option<Member<'static>> {
+        let d = self.moments.size();
+        let columns: Vec<Vec<usize>> = match d == self.channels.iter().map(Vec::len).sum::<usize>() {
+            true => self.channels.clone(),
+            false => (0..d).map(|c| vec![c]).collect(),
+        };
+        let mut of_class = vec![Vec::new(); classes.len()];
+        for (channel, columns) in columns.iter().enumerate() {
+            if let Some(&c) = classes.get(self.classes.get(*columns.first()?)?) {
+                of_class[c].push(channel as u32);
+            }
+        }
+        if of_class.iter().all(Vec::is_empty) {
+            return None;
+        }
+        let variance = |i: usize| self.moments.row(i)[i];
+        let usual = (0..d).map(variance).sum::<f64>() / d as f64;
+        let held = |i: usize, j: usize| self.moments.row(i)[j] + if i == j { usual * SEEN_RIDGE } else { 0.0 };
+        let factor = DMatrix::from_fn(d, d, held).cholesky()?.unpack();
+        let taps = columns[0].len();
+        let mut data = Vec::with_capacity(d * d);
+        for &column in columns.iter().flatten() {
+            // The ridge alone is nothing to see.
+            let flat = variance(column) <= usual * SEEN_RIDGE;
+            data.extend((0..d).map(|j| if flat { 0.0 } else { factor[(column, j)] as f32 }));
+        }
+        let filters = Filters { data: data.into(), filters: columns.len(), in_channels: taps, taps: d };
+        Some(Member { filters, classes: of_class })
+    }
+
     /// The removable classes that it reads.
     fn own_classes(&self) -> BTreeMap<Atom, usize> {
         let distinct: BTreeSet<Atom> = self.classes.iter().copied().filter(|&c| c != PINNED).collect();
@@ -111,6 +147,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// What all readers see of some classes, in the form in which filters are ranked.
+    pub fn seen(&self, classes: &BTreeMap<Atom, usize>) -> Vec<Member<'static>> {
+        self.readers.iter().flat_map(|r| &r.parts).filter_map(|p| p.seen(classes)).collect()
+    }
+
     /// Runs a model on data.
     pub fn of(model: &Model, coupling: &Coupling, batches: &Batches, seed: u64) -> Result<Self, CannotRun> {
         let batches = batches.first(ROWS);
