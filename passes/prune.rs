@@ -40,7 +40,6 @@ mod choose;
 mod communality;
 mod guide;
 mod record;
-mod rounds;
 
 use super::{CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Inexact, Opened, Shapes, groups, infer_all, open};
@@ -51,7 +50,7 @@ use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
 use crate::repair::response::Response;
-use crate::run::{Batches, CannotRun};
+use crate::run::CannotRun;
 pub use arguments::make;
 use choose::Choice;
 pub(super) use choose::ids;
@@ -146,26 +145,13 @@ impl Pass for Prune {
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
         let globs = Globs::new(&opened, &self.options)?;
-        let (batches, response) = match self.response(&opened, &worlds, context) {
-            Ok(found) => found.unzip(),
+        let response = match self.response(&opened, &worlds, context) {
+            Ok(found) => found,
             Err(Unfit::Refused(error)) => return Err(error),
             Err(Unfit::CannotRun(cannot, instead)) => return self.instead(instead, &cannot, model, context),
         };
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
-        let rounds = batches.as_deref().map(|batches| rounds::Rounds {
-            options: &self.options,
-            context,
-            globs: &globs,
-            original: &opened,
-            worlds: &worlds,
-            batches,
-        });
-        let select = |limit: Option<f64>| match (&rounds, &response, self.options.target) {
-            (Some(rounds), Some(response), Some(target)) => rounds.select(target, response, limit),
-            _ => Ok(None),
-        };
-        let mut selection = select(limit)?;
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
             let coupling = Coupling::allowing(self.options.allow_inexact, &opened, worlds.clone(), &pins);
@@ -180,10 +166,7 @@ impl Pass for Prune {
             };
             let guided = self.options.target.is_some() || self.options.importance.criterion.is_by_readers();
             let by = guide::By { model: &opened, coupling: &coupling, groups: &groups, response: response.as_ref() };
-            let guide = match &selection {
-                Some(selection) if pins.is_empty() => Some(selection.guide(&groups)),
-                _ => guided.then(|| by.guide(&asked, limit)).transpose()?,
-            };
+            let guide = guided.then(|| by.guide(&asked, limit)).transpose()?;
             let choices = choose::choose(&opened, &coupling, &groups, &asked, guide.as_ref(), attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
             match cut(&opened, &coupling, &removed, &context.source) {
@@ -192,7 +175,6 @@ impl Pass for Prune {
                         && attempt + 1 < ATTEMPTS
                     {
                         limit = Some(limit.unwrap_or(1.0) * short);
-                        selection = select(limit)?;
                         continue;
                     }
                     let decided = Decided { groups: &groups, choices: &choices, removed: &removed };
@@ -212,13 +194,8 @@ impl Pass for Prune {
 }
 
 impl Prune {
-    /// Inputs, and what the layers compute on them, where the choice goes by that.
-    fn response(
-        &self,
-        model: &Model,
-        worlds: &[Shapes],
-        context: &Context,
-    ) -> Result<Option<(Arc<Batches>, Response)>, Unfit> {
+    /// What the layers compute on data, where the choice goes by that.
+    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, Unfit> {
         let importance = &self.options.importance;
         let by = importance.criterion;
         let seen = by.is_centrality() && importance.representation == Representation::Response;
@@ -227,10 +204,9 @@ impl Prune {
             return Ok(None);
         }
         let coupling = Coupling::allowing(self.options.allow_inexact, model, worlds.to_vec(), &Vec::new());
-        let found = context.inputs(model).and_then(|batches| {
-            let response = Response::of(model, &coupling, &batches, self.options.importance.seed)?;
-            Ok((batches, response))
-        });
+        let found = context
+            .inputs(model)
+            .and_then(|batches| Response::of(model, &coupling, &batches, self.options.importance.seed));
         match found {
             Ok(found) => Ok(Some(found)),
             Err(cannot) if needed => Err(match self.options.otherwise {

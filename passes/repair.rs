@@ -15,6 +15,8 @@
 //! # Options
 //! - `ridge=R` how strongly new weights are held to the old ones, relative to the variance of their inputs (0.001)
 //! - `downstream=false` leaves layers alone that lost no input themselves, but read what has changed
+//! - `steps=N` how often at most a layer that was cut is fitted together with the one that reads it (3; 0 fits readers
+//!   only)
 //! - `residual=false` does not let one branch of a sum make good what the other has lost
 //!
 //! # Example
@@ -33,6 +35,7 @@ pub struct Repair {
 pub(super) fn make(arguments: &mut Arguments) -> Result<Box<dyn Pass>, ArgumentError> {
     let mut options = Options::default();
     options.ridge = arguments.value("ridge", "a number of at least 0", options.ridge)?;
+    options.steps = arguments.value("steps", "a number of steps, at least 0", options.steps)?;
     let either = [("true", true), ("false", false)];
     options.downstream = arguments.choice("downstream", &either, options.downstream)?;
     options.residual = arguments.choice("residual", &either, options.residual)?;

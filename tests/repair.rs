@@ -244,6 +244,29 @@ fn a_branch_is_known_before_the_other_whatever_the_order_of_the_file() {
     assert!(report.drift[1] < 1e-3, "{report:?}");
 }
 
+/// A layer that was cut is fitted together with its reader: its filters become what the reader needs.
+#[test]
+fn filters_that_are_left_change_where_that_helps_the_reader() {
+    let case = Case {
+        name: "three filters for eight",
+        signature: "(float[N, 3, 10, 10] x) => (float[N, 2, 10, 10] y)",
+        weights: "float[8, 3, 3, 3] w, float[8] b, float[2, 8, 3, 3] v, float[2] c",
+        body: "[writer] p = Conv <pads = [1, 1, 1, 1]> (x, w, b)  a = Relu (p)  [reader] y = Conv <pads = [1, 1, 1, 1]> (a, v, c)",
+        paired: &[],
+    };
+    let drift = |steps: usize| {
+        let mut model = made(&case);
+        let data = noise(&model);
+        let outcomes =
+            run(&mut model, &format!("prune(ratio=0.6, by=reconstruction), repair(steps={steps})"), Some(data));
+        let report = outcomes[1].repair.as_ref().unwrap();
+        assert_eq!(report.repaired[0].writer.as_deref(), (steps > 0).then_some("writer"));
+        report.drift[1]
+    };
+    let (without, with) = (drift(0), drift(3));
+    assert!(with < without * 0.8, "{without} -> {with}");
+}
+
 /// Weights that are stored as integers get a new scale, and the addend's stays the product of those of data and weight.
 #[test]
 fn integers_are_rounded_to_a_scale_that_suits_them() {

@@ -108,7 +108,7 @@ impl By<'_> {
         let of_response = |response: &Response, group: &Group| -> Vec<Readout> {
             let classes: BTreeMap<Atom, usize> = group.classes.iter().enumerate().map(|(i, c)| (c.root, i)).collect();
             let parts = response.readers.iter().flat_map(|r| r.parts.iter().map(|p| (p, r.worth)));
-            parts.filter_map(|(p, worth)| p.readout(&classes, worth, RIDGE)).collect()
+            parts.filter_map(|(p, worth)| p.readout(&classes, worth * p.optimism(), RIDGE)).collect()
         };
         let along_order = |group: &Group, mut readouts: Vec<Readout>| -> Path {
             let classes = group.classes.len();

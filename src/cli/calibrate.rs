@@ -39,7 +39,7 @@ pub struct Calibrating {
     /// --data where there is that
     #[arg(long, value_name = "FILE.npz|DIR|noise|none")]
     pub calibrate: Option<Calibrate>,
-    /// Inputs that are used of these, evenly taken [default: 512, fewer where the model is large]
+    /// Inputs that are used of these, evenly taken [default: 1000, fewer where the model is large]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
 }
@@ -53,7 +53,7 @@ pub struct Repairing {
 }
 
 /// Inputs that are used where nothing is said.
-const SAMPLES: usize = 512;
+const SAMPLES: usize = 1000;
 
 impl Calibrating {
     /// How many inputs are used at most.

@@ -60,6 +60,8 @@ pub struct Row {
     pub statistics: std::ops::Range<usize>,
     /// Whether it gives another result at every run.
     pub random: bool,
+    /// Whether it makes probabilities of scores, so that scores say more of how far two results are apart.
+    pub of_scores: bool,
     /// The version of ONNX's operator that one of another domain follows.
     pub like: Option<i64>,
     /// Pairs of inputs `(a, b)`: where `a` is zero the result does not depend on `b`, as long as that is finite.

@@ -23,6 +23,7 @@ const fn row(name: &'static str, rule: Rule) -> Row {
         average: Average::None,
         statistics: 0..0,
         random: false,
+        of_scores: false,
         like: None,
         ignores: &[],
         addend: |_| None,
@@ -86,6 +87,10 @@ impl Row {
 
     const fn ignores(self, ignores: &'static [(usize, usize)]) -> Self {
         Self { ignores, ..self }
+    }
+
+    const fn of_scores(self) -> Self {
+        Self { of_scores: true, ..self }
     }
 
     const fn affine(self, affine: fn(&Call, usize, affine::Constants) -> Option<affine::Affine>) -> Self {
@@ -291,7 +296,7 @@ pub(super) static ROWS: &[Row] = &[
     row("MeanVarianceNormalization", normalise::mean_variance_norm).since(9),
     row("RMSNormalization", normalise::layer_norm).since(23).average(Average::MeanSquare),
     row("SimplifiedLayerNormalization", normalise::layer_norm).average(Average::MeanSquare),
-    row("Softmax", normalise::softmax),
+    row("Softmax", normalise::softmax).of_scores(),
     // Pools, reductions, resizing.
     row("AffineGrid", pool::affine_grid).since(20),
     row("ArgMax", map::arg_reduce),

@@ -196,11 +196,11 @@ impl Linear {
         out
     }
 
-    /// Whether tensors of this batch have the shapes that this was made for.
-    pub fn fits(&self, data: &Tensor, output: &Tensor) -> bool {
+    /// Whether a tensor of data, and an output of so many elements, have the shapes that this was made for.
+    pub fn fits(&self, data: &Tensor, output: usize) -> bool {
         let elements = |shape: &[usize]| shape.iter().product::<usize>();
         data.elements() == elements(&self.data_shape)
-            && output.elements() == elements(&self.output_shape)
+            && output == elements(&self.output_shape)
             && self.weight_shape.iter().product::<usize>() == self.groups * self.outs * self.columns()
     }
 
@@ -232,6 +232,30 @@ impl Linear {
                 out[o * stride + first + i] = output[start + at];
             }
         }
+    }
+
+    /// Where in the data the first channel of each tap of some rows lies, row by row; `None` for padding.
+    pub fn reads(&self, rows: &[usize]) -> Vec<Option<usize>> {
+        let mut taps = Vec::with_capacity(self.taps);
+        let mut out = Vec::with_capacity(rows.len() * self.taps);
+        for &row in rows {
+            let start = self.row_taps(row, &mut taps);
+            out.extend(taps.iter().map(|t| t.map(|t| t + start)));
+        }
+        out
+    }
+
+    /// Where in the output the first output of each row lies.
+    pub fn writes(&self) -> Vec<usize> {
+        all_offsets(&[&self.y.passing[..], &self.y.window].concat())
+    }
+
+    /// Whether what it reads is laid out as the output of another, of one group each: the same channels at the same offsets.
+    pub fn reads_output_of(&self, writer: &Self) -> bool {
+        self.groups == 1
+            && writer.groups == 1
+            && self.data_shape.iter().product::<usize>() == writer.output_shape.iter().product::<usize>()
+            && all_offsets(&self.x.channel) == all_offsets(&writer.y.out)
     }
 
     /// The offset at which a row's data begins, and the offsets of its taps from there.

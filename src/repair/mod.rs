@@ -8,15 +8,20 @@
 //! How: the original and the cut model are run side by side on calibration data ([`Stepwise`]), from contraction to
 //! contraction, in an order in which both branches of a sum are known as early as can be. At each the cut model's own inputs, as repaired so far, are regressed on the original's output, and on
 //! what the sum that it ends in has lost elsewhere (`target`): ridge regression with a constant, in closed form
-//! (`solve`).
+//! (`solve`). Where one layer alone reads what was cut, both are then fitted as one, in a few steps (`pair`, `refine`).
 
 mod linear;
+mod observe;
+mod outputs;
+mod pair;
+mod refine;
 pub mod response;
 mod solve;
 mod store;
 mod target;
 
 pub use linear::Linear;
+pub use outputs::Outputs;
 pub use solve::{Moments, Observations, relative};
 pub use target::statistics;
 
@@ -24,6 +29,7 @@ use crate::analysis::{Atom, Coupling, Shapes, fed_inputs, infer, node_costs};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::run::{Batches, CannotRun, Stepwise, admit_size, generator, lightest_first, varying};
+use nalgebra::DMatrix;
 use rand_chacha::rand_core::Rng;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,12 +53,14 @@ pub struct Options {
     pub downstream: bool,
     /// Whether a residual branch makes good what the other branch lost.
     pub residual: bool,
+    /// How often at most a layer that was cut is fitted together with the one that reads it.
+    pub steps: usize,
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ridge: 1e-3, downstream: true, residual: true, seed: 0 }
+        Self { ridge: 1e-3, downstream: true, residual: true, steps: 3, seed: 0 }
     }
 }
 
@@ -71,6 +79,9 @@ pub struct Repaired {
     pub constant: bool,
     /// Whether it makes good what the other branch of a sum has lost.
     pub residual: bool,
+    /// The layer that was fitted together with it, because it alone reads what that computes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
 }
 
 /// A contraction that reads less, or something else, and stayed as the cut left it.
@@ -101,9 +112,12 @@ pub fn repair(
     batches: &Batches,
     options: &Options,
 ) -> Result<Report, CannotRun> {
-    let cut = pruned.clone();
     let mut work = Work::new(removal, pruned, batches, options);
     admit_size(&removal.original, &work.original_shapes)?;
+    let few = batches.first(DRIFT_ROWS);
+    let expected = Outputs::of(&removal.original, &few)?;
+    let before = expected.drift(pruned)?;
+    (work.writers, work.steps) = refine::pairs(&work, pruned, &infer(pruned, batches.sizes(pruned)));
     let order = lightest_first(pruned, &|n| work.macs.get(&n).copied().unwrap_or(0));
     let mut report = Report {
         repaired: Vec::new(),
@@ -121,26 +135,19 @@ pub fn repair(
             changed.extend(pruned.node(n).outputs().iter().flatten());
         }
         let asked = loses || (options.downstream && reads_change);
-        if !asked || !work.is_contraction(n) {
-            continue;
-        }
-        match work.one(pruned, n)? {
-            Ok(repaired) => report.repaired.push(repaired),
-            Err(Skip::Nothing) => {}
-            Err(Skip::Because(reason)) => {
-                let node = pruned.label(n);
-                report.unrepaired.push(Unrepaired { node, reason });
+        if asked && work.is_contraction(n) {
+            match work.one(pruned, n)? {
+                Ok(repaired) => report.repaired.push(repaired),
+                Err(Skip::Nothing) => {}
+                Err(Skip::Because(reason)) => {
+                    let node = pruned.label(n);
+                    report.unrepaired.push(Unrepaired { node, reason });
+                }
             }
         }
+        work.remember(pruned, n)?;
     }
-    let none = BTreeSet::new();
-    work.original_run.run_to(&removal.original, None, &none)?;
-    work.pruned_run.run_to(pruned, None, &none)?;
-    report.drift[1] = work.drift(&removal.original);
-    let few = batches.first(DRIFT_ROWS);
-    work.pruned_run = Stepwise::new(&cut, &few.batches);
-    work.pruned_run.run_to(&cut, None, &none)?;
-    report.drift[0] = work.drift(&removal.original);
+    report.drift = [before, expected.drift(pruned)?];
     Ok(report)
 }
 
@@ -162,6 +169,23 @@ struct Work<'a> {
     macs: BTreeMap<NodeId, u64>,
     /// For each of them the one that runs after it.
     next: BTreeMap<NodeId, NodeId>,
+    /// By its reader, the other layer of each pair that is fitted together, and how often.
+    writers: BTreeMap<NodeId, refine::Writer>,
+    steps: usize,
+}
+
+/// New weights of a contraction, as they were stored.
+struct Fitted {
+    /// `[groups][outs][columns]`, and a constant for each output.
+    weights: Vec<f64>,
+    constants: Vec<f64>,
+    /// Of the output, before and after, relative to its variance.
+    error: [f64; 2],
+    places: usize,
+    /// Whether there were too few observations to fit each column.
+    few: bool,
+    /// The layer before it, where that was changed too.
+    writer: Option<String>,
 }
 
 /// Weights of more columns are not fitted: the matrix of their products would be too large.
@@ -169,7 +193,7 @@ const MOST_COLUMNS: usize = 2400;
 /// Observations for each column of the weight.
 const PER_COLUMN: usize = 24;
 const LEAST_OBSERVATIONS: usize = 8192;
-/// Rows of data that the cut model without a repair is compared on.
+/// Rows of data that outputs are compared on.
 const DRIFT_ROWS: usize = 256;
 
 impl<'a> Work<'a> {
@@ -193,6 +217,8 @@ impl<'a> Work<'a> {
             varies,
             next,
             macs,
+            writers: BTreeMap::new(),
+            steps: 0,
         }
     }
 
@@ -263,22 +289,47 @@ impl<'a> Work<'a> {
             ending = ending.alone();
         }
         let home = store::home(pruned, &shapes, &uses, &linear);
-        let Some(observed) = self.observe(pruned, &linear, &ending) else {
-            return Ok(Err(Skip::Because("its channels do not stay in step with the original's".to_owned())));
+        let fitted = match self.regress(pruned, &shapes, &linear, &ending, home) {
+            Ok(fitted) => fitted,
+            Err(why) => return Ok(Err(Skip::Because(why.to_owned()))),
         };
-        let Some(old) = linear.weights(pruned, &shapes) else {
-            return Ok(Err(Skip::Because("its weights cannot be evaluated".to_owned())));
+        let fitted = match home {
+            Some(home) if !fitted.few => self.refine(pruned, &linear, &ending, home, fitted)?,
+            _ => fitted,
         };
+        Ok(Ok(Repaired {
+            node: pruned.label(n),
+            channels,
+            error: fitted.error,
+            places: fitted.places,
+            constant: home.is_some(),
+            residual: ending.other.is_some(),
+            writer: fitted.writer,
+        }))
+    }
+
+    /// Fits a contraction to its target, and stores its new weights.
+    fn regress(
+        &self,
+        pruned: &mut Model,
+        shapes: &Shapes,
+        linear: &Linear,
+        ending: &target::Ending,
+        home: Option<store::Home>,
+    ) -> Result<Fitted, &'static str> {
+        let observed =
+            self.observe(pruned, linear, ending).ok_or("its channels do not stay in step with the original's")?;
+        let old = linear.weights(pruned, shapes).ok_or("its weights cannot be evaluated")?;
         let old: Vec<f64> = old.iter().map(|w| w * linear.addend.of_sum).collect();
         let (columns, per_group) = (linear.columns(), linear.outs * linear.columns());
-        let (mut new, mut constants) = (Vec::new(), Vec::new());
-        let (mut error, mut total, mut places) = ([0.0; 2], 0.0, 0);
+        let (mut weights, mut constants) = (Vec::new(), Vec::new());
+        let (mut error, mut total, mut places, mut few) = ([0.0; 2], 0.0, 0, false);
         for (g, ((observations, slack), old)) in observed.iter().zip(old.chunks_exact(per_group)).enumerate() {
             places = observations.samples;
-            let few = columns > MOST_COLUMNS || places < response::LEAST_A_COLUMN * columns;
+            few = columns > MOST_COLUMNS || places < response::LEAST_A_COLUMN * columns;
             let (fitted, fit) = match few {
                 true => {
-                    let fitted = self.by_channels(&linear, g, old).unwrap_or_else(|| old.to_vec());
+                    let fitted = self.by_channels(linear, g).unwrap_or_else(|| old.to_vec());
                     let fit = solve::Fit::of(observations, columns, home.is_some(), [old, &fitted]);
                     (fitted, fit)
                 }
@@ -295,29 +346,21 @@ impl<'a> Work<'a> {
             (0..2).for_each(|i| error[i] += fit.error[i]);
             total += fit.variance;
             constants.extend(fit.constants);
-            new.extend(fitted);
+            weights.extend(fitted);
         }
-        let unscaled: Vec<f64> = new.iter().map(|w| w / linear.addend.of_sum).collect();
-        if store::store_weights(pruned, &shapes, &linear, &unscaled).is_none() {
-            return Ok(Err(Skip::Because("the new weights are no numbers of their type".to_owned())));
-        }
+        let unscaled: Vec<f64> = weights.iter().map(|w| w / linear.addend.of_sum).collect();
+        store::store_weights(pruned, shapes, linear, &unscaled)
+            .ok_or("the new weights are no numbers of their type")?;
         if let Some(home) = home {
-            store::store_constants(pruned, &shapes, home, &constants);
+            store::store_constants(pruned, shapes, home, &constants);
         }
         let share = |e: f64| if total > 0.0 { e / total } else { 0.0 };
-        Ok(Ok(Repaired {
-            node: pruned.label(n),
-            channels,
-            error: error.map(share),
-            places,
-            constant: home.is_some(),
-            residual: ending.other.is_some(),
-        }))
+        Ok(Fitted { weights, constants, error: error.map(share), places, few, writer: None })
     }
 
     /// New weights of one group where its columns are too many to fit: each channel of the original is made of those that
     /// are left, the same way at every tap.
-    fn by_channels(&self, linear: &Linear, group: usize, old: &[f64]) -> Option<Vec<f64>> {
+    fn by_channels(&self, linear: &Linear, group: usize) -> Option<Vec<f64>> {
         let original = &self.removal.original;
         let before = Linear::of(original, &self.original_shapes, &|v| self.constant(v), linear.node).ok()?;
         let coupling = &self.removal.coupling;
@@ -361,11 +404,11 @@ impl<'a> Work<'a> {
         // The outputs that are left, each with all channels of the original.
         let weights = self.outputs_left(&before, linear, group)?;
         let weights = response::transposed(&weights, before.columns(), &all);
-        let mut new = Vec::with_capacity(old.len());
-        for row in weights.chunks_exact(all.len()) {
-            new.extend((0..now.len()).map(|i| (0..all.len()).map(|c| row[c] * made[c * now.len() + i]).sum::<f64>()));
-        }
-        Some(response::straightened(&new, linear.columns(), &now))
+        // One column of these an output and tap.
+        let weights = DMatrix::from_vec(all.len(), weights.len() / all.len(), weights);
+        let new = DMatrix::from_vec(now.len(), all.len(), made) * weights;
+        let new = new.as_slice();
+        Some(response::straightened(new, linear.columns(), &now))
     }
 
     /// The original's weights of one group, `[outs][columns]`, for the outputs that are left.
@@ -387,99 +430,6 @@ impl<'a> Work<'a> {
         let scale = before.addend.of_sum;
         let rows = outs.iter().flat_map(|&o| &own[o * before.columns()..(o + 1) * before.columns()]);
         (outs.len() == now.outs).then(|| rows.map(|w| w * scale).collect())
-    }
-
-    /// For each group, its columns and what its outputs should be, at some places of every batch; and by how much each
-    /// output may be more than that without being seen (less, where negative), because limits follow.
-    fn observe(
-        &self,
-        pruned: &Model,
-        linear: &Linear,
-        ending: &target::Ending,
-    ) -> Option<Vec<(Observations, Vec<f32>)>> {
-        let data = self.pruned_run.value(linear.data)?;
-        let targets = self.original_kept(linear.output)?;
-        let others = match ending.other {
-            Some(other) => Some((self.original_kept(other)?, self.pruned_run.value(other)?)),
-            None => None,
-        };
-        let batches = data.len();
-        let variables = linear.columns() + linear.outs;
-        let wanted = solve::observations(linear.columns(), variables, PER_COLUMN, LEAST_OBSERVATIONS);
-        let places = wanted.div_ceil(batches).min(linear.rows);
-        let samples = places * batches;
-        let slacks = if ending.is_limited() { linear.outs * samples } else { 0 };
-        let mut out: Vec<(Observations, Vec<f32>)> = (0..linear.groups)
-            .map(|_| (Observations { data: vec![0.0; variables * samples], samples }, vec![0.0; slacks]))
-            .collect();
-        for (b, (x, y)) in data.iter().zip(&targets).enumerate() {
-            if !linear.fits(x, y) {
-                return None;
-            }
-            let rows = draw(linear.rows, places, &pruned.label(linear.node), self.options.seed ^ b as u64);
-            let (target, slack) = self.wanted(y, others.as_ref().map(|(was, is)| (&*was[b], is[b])), ending)?;
-            let x = x.to_f32()?;
-            let split = linear.columns() * samples;
-            for (g, (observations, slacks)) in out.iter_mut().enumerate() {
-                let (columns, outs) = observations.data.split_at_mut(split);
-                linear.gather(&x, g, &rows, columns, samples, b * places);
-                linear.outputs(&target, g, &rows, outs, samples, b * places);
-                if ending.is_limited() {
-                    linear.outputs(&slack, g, &rows, slacks, samples, b * places);
-                }
-            }
-        }
-        Some(out)
-    }
-
-    /// What an output should be, and the slack of each element. `other` is the other operand of the sum that it ends in,
-    /// in the original and now.
-    fn wanted(
-        &self,
-        output: &Tensor,
-        other: Option<(&Tensor, &Tensor)>,
-        ending: &target::Ending,
-    ) -> Option<(Vec<f32>, Vec<f32>)> {
-        let mut target = output.to_f32()?.into_owned();
-        let run: usize = output.shape().get(ending.axis + 1..).map_or(1, |s| s.iter().product());
-        let other = match other {
-            Some((was, is)) => Some((was.to_f32()?, is.to_f32()?)),
-            None => None,
-        };
-        if other.as_ref().is_some_and(|(was, is)| was.len() != target.len() || is.len() != target.len()) {
-            return None;
-        }
-        let (low, high) = (ending.limits.0 as f32, ending.limits.1 as f32);
-        let mut slack = vec![0.0; if ending.is_limited() { target.len() } else { 0 }];
-        for (i, t) in target.iter_mut().enumerate() {
-            let c = i / run.max(1) % ending.scale.len();
-            let (scale, offset, factor) = (ending.scale[c] as f32, ending.offset[c] as f32, ending.factor[c] as f32);
-            if scale == 0.0 {
-                continue;
-            }
-            let (was, is) = other.as_ref().map_or((0.0, 0.0), |(was, is)| (factor * was[i], factor * is[i]));
-            let end = scale * *t + offset + was;
-            *t += (was - is) / scale;
-            if end < low {
-                slack[i] = (low - end) / scale;
-            } else if end > high {
-                slack[i] = (high - end) / scale;
-            }
-        }
-        Some((target, slack))
-    }
-
-    /// The relative difference of the outputs: the root of the squared differences over the squared deviations of the
-    /// original from its mean, the largest of all outputs.
-    fn drift(&self, original: &Model) -> f64 {
-        let outputs = original.graph(original.main()).outputs().iter();
-        let of = |v: ValueId| {
-            let (mut was, is) = (self.original_run.value(v)?, self.pruned_run.value(v)?);
-            was.truncate(is.len());
-            let all = |ts: &[&Tensor]| Some(ts.iter().map(|t| t.to_f64()).collect::<Option<Vec<_>>>()?.concat());
-            relative(&all(&was)?, &all(&is)?)
-        };
-        outputs.filter_map(|p| of(p.value)).fold(0.0, f64::max)
     }
 }
 

@@ -8,12 +8,13 @@
 //! only so.
 
 use super::linear::Linear;
+use super::outputs::{compared, of_run};
 use super::solve::{Moments, Observations};
 use super::{draw, relative};
 use crate::analysis::{Atom, Coupling, PINNED, Shapes, contraction, infer};
 use crate::importance::gram::Matrix;
-use crate::importance::{Filters, Member};
 use crate::importance::reconstruction::{Readout, path};
+use crate::importance::{Filters, Member};
 use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::ops::step::Step;
@@ -33,11 +34,11 @@ const LEAST_OBSERVATIONS: usize = 4096;
 /// Observations of each column that are needed to take the columns one by one.
 pub const LEAST_A_COLUMN: usize = 4;
 /// Rows of the data that moments are taken on.
-const ROWS: usize = 256;
+const ROWS: usize = 512;
 /// Multiply-accumulates that may be spent on finding out what errors are worth.
 const PROBE_MACS: f64 = 3e10;
 /// Rows of the data for each probe.
-const PROBE_ROWS: usize = 96;
+const PROBE_ROWS: usize = 512;
 /// Multiply-accumulates beyond which the weights of a disturbed layer are not computed.
 const MOST_REFITTED: f64 = 4e9;
 /// The share of its channels that a reader does without in a probe.
@@ -58,6 +59,8 @@ pub struct Reader {
 pub struct Part {
     /// Second moments of its columns, about their means.
     pub moments: Matrix,
+    /// What they were taken of.
+    pub observations: usize,
     pub mean: Vec<f64>,
     /// `[outs][columns]`.
     pub weights: Vec<f64>,
@@ -126,6 +129,13 @@ impl Part {
         let one = |row: &[f64]| row.iter().zip(&self.mean).map(|(w, m)| w * m).sum::<f64>();
         let rows: Vec<f64> = lost.chunks_exact(self.mean.len().max(1)).map(one).collect();
         rows.chunks_exact((rows.len() / outs.max(1)).max(1)).map(|taps| taps.iter().sum()).collect()
+    }
+
+    /// By how much more than on the observations themselves a regression on its columns misses elsewhere (Akaike's final
+    /// prediction error).
+    pub fn optimism(&self) -> f64 {
+        let (n, d) = (self.observations as f64, self.moments.size() as f64);
+        (n + d) / (n - d).max(n / 4.0).max(1.0)
     }
 
     /// The variance of its outputs.
@@ -299,14 +309,14 @@ fn parts(
         if !by_tap {
             observed = by_channel(&observed.data, samples, &channels);
         }
-        let Moments { product: moments, mean, .. } = Moments::of(&observed, width, true);
+        let Moments { product: moments, mean, samples: observations, .. } = Moments::of(&observed, width, true);
         let own = &weights[g * outs * columns..(g + 1) * outs * columns];
         let class = |column: usize| of[column / linear.taps];
         let (weights, classes) = match by_tap {
             true => (own.to_vec(), (0..columns).map(class).collect()),
             false => (transposed(own, columns, &channels), channels.iter().map(|c| class(c[0])).collect()),
         };
-        out.push(Part { moments, mean, weights, classes, channels });
+        out.push(Part { moments, observations, mean, weights, classes, channels });
     }
     Some(out)
 }
@@ -348,8 +358,8 @@ impl Probing {
         let rows = ((PROBE_MACS / each.max(1.0)) as usize).clamp(4, PROBE_ROWS);
         let few = batches.first(rows).batches;
         let mut run = Stepwise::new(model, &few);
-        run.run_to(model, None, &BTreeSet::new())?;
-        Ok(Self { batches: few, outputs: outputs(model, &run) })
+        run.run_to(model, None, &compared(model).into_iter().collect())?;
+        Ok(Self { batches: few, outputs: of_run(model, &run) })
     }
 
     fn start(&self, model: &Model) -> Stepwise {
@@ -397,18 +407,9 @@ impl Probing {
             super::store::shift_constants(&mut disturbed, shapes, home, &shift);
         }
         let mut run = here.clone();
-        run.run_to(&disturbed, None, &BTreeSet::new())?;
-        let moved = outputs(&disturbed, &run);
+        run.run_to(&disturbed, None, &compared(&disturbed).into_iter().collect())?;
+        let moved = of_run(&disturbed, &run);
         let moved = self.outputs.iter().zip(&moved).filter_map(|(was, is)| relative(was, is)).fold(0.0, f64::max);
         Ok((moved.is_finite() && moved > 0.0).then_some(moved * moved / error))
     }
-}
-
-/// The outputs of a model over all batches, those that are numbers.
-fn outputs(model: &Model, run: &Stepwise) -> Vec<Vec<f64>> {
-    let ports = model.graph(model.main()).outputs().iter();
-    let of = |v: ValueId| -> Option<Vec<f64>> {
-        Some(run.value(v)?.iter().map(|t| t.to_f64()).collect::<Option<Vec<_>>>()?.concat())
-    };
-    ports.map(|p| of(p.value).unwrap_or_default()).collect()
 }

@@ -219,21 +219,19 @@ impl Fit {
     /// From the observations themselves, where there are too few for moments. Without `centred` no constants are added.
     pub fn of(observations: &Observations, columns: usize, centred: bool, weights: [&[f64]; 2]) -> Self {
         let (n, outs) = (observations.samples, observations.rows() - columns);
-        let variable = |v: usize| &observations.data[v * n..(v + 1) * n];
+        let x = DMatrixView::from_slice(&observations.data[..columns * n], n, columns);
+        let computed = weights.map(|w| x * DMatrix::from_iterator(columns, outs, w.iter().map(|&w| w as f32)));
         let one = |o: usize| -> ([f64; 2], f64, f64) {
             let mean = |values: &[f64]| if centred { values.iter().sum::<f64>() / n as f64 } else { 0.0 };
-            let target: Vec<f64> = variable(columns + o).iter().map(|&t| f64::from(t)).collect();
+            let target = &observations.data[(columns + o) * n..(columns + o + 1) * n];
             let spread =
                 |values: &[f64], about: f64| values.iter().map(|v| (v - about).powi(2)).sum::<f64>() / n as f64;
-            let rest = |w: &[f64]| -> Vec<f64> {
-                let mut rest = target.clone();
-                for (c, &w) in w.iter().enumerate().filter(|w| *w.1 != 0.0) {
-                    rest.iter_mut().zip(variable(c)).for_each(|(r, &x)| *r -= w * f64::from(x));
-                }
-                rest
-            };
-            let rests = weights.map(|w| rest(&w[o * columns..(o + 1) * columns]));
+            let rests = [0, 1].map(|i| {
+                let computed = &computed[i].as_slice()[o * n..(o + 1) * n];
+                target.iter().zip(computed).map(|(t, c)| f64::from(*t) - f64::from(*c)).collect::<Vec<f64>>()
+            });
             let means = [mean(&rests[0]), mean(&rests[1])];
+            let target: Vec<f64> = target.iter().map(|&t| f64::from(t)).collect();
             let about = mean(&target);
             ([spread(&rests[0], means[0]), spread(&rests[1], means[1])], spread(&target, about), means[1])
         };

@@ -95,14 +95,20 @@ pub fn store_constants(model: &mut Model, shapes: &Shapes, home: Home, constants
     put(model, shapes, (home.node, home.input), &shape, &values)
 }
 
-/// Adds to the constant of each output.
-pub fn shift_constants(model: &mut Model, shapes: &Shapes, home: Home, shift: &[f64]) -> Option<()> {
+/// The constants of the first `count` outputs as they are, as far as the node itself adds them.
+pub fn constants(model: &Model, shapes: &Shapes, home: Home, count: usize) -> Option<Vec<f64>> {
     let stands = match model.node(home.node).input(home.input).filter(|_| !home.adds) {
         Some(v) => evaluate_constant(model, shapes, v)?.to_f64()?,
         None => vec![0.0],
     };
     let of = |i: usize| stands.get(i).or(stands.first()).copied().unwrap_or(0.0) * home.factor;
-    let constants: Vec<f64> = shift.iter().enumerate().map(|(i, s)| s + of(i)).collect();
+    Some((0..count).map(of).collect())
+}
+
+/// Adds to the constant of each output.
+pub fn shift_constants(model: &mut Model, shapes: &Shapes, home: Home, shift: &[f64]) -> Option<()> {
+    let stands = constants(model, shapes, home, shift.len())?;
+    let constants: Vec<f64> = shift.iter().zip(stands).map(|(s, c)| s + c).collect();
     store_constants(model, shapes, home, &constants)
 }
 

@@ -107,6 +107,25 @@ pub fn ending(
     found
 }
 
+/// What becomes of a value until it is another one; `None` where that is not affine within limits, or others read it on
+/// the way.
+pub fn between(model: &Model, shapes: &Shapes, uses: &Uses, from: ValueId, to: ValueId) -> Option<Ending> {
+    let mut found = Ending::default();
+    let mut at = from;
+    loop {
+        let [(reader, input)] = uses.readers(at)[..] else { return None };
+        if uses.is_output(at) {
+            return None;
+        }
+        if at == to {
+            return Some(found);
+        }
+        let next = affine(model, shapes, reader, input).filter(|a| a.other.is_none())?;
+        found = found.then(&next)?;
+        at = model.node(reader).output(0)?;
+    }
+}
+
 /// What a node makes of one of its operands.
 fn affine(model: &Model, shapes: &Shapes, node: NodeId, input: usize) -> Option<Affine> {
     let (row, version) = ops::lookup(model, model.node(node)).ok()?;
