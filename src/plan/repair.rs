@@ -39,6 +39,9 @@ pub struct FittedPlan {
     pub constant: bool,
     /// Whether it makes good what the other branch of a sum has lost.
     pub residual: bool,
+    /// The layer that was fitted together with it, because it alone reads what that computes: its filters changed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
 }
 
 /// A layer that was left as it was, and why.
@@ -57,6 +60,7 @@ impl From<&repair::Report> for RepairPlan {
             places: r.places,
             constant: r.constant,
             residual: r.residual,
+            writer: r.writer.clone(),
         };
         let unrepaired = |u: &repair::Unrepaired| UnrepairedPlan { node: u.node.clone(), reason: u.reason.clone() };
         let name = std::path::Path::new(&report.data).file_name();

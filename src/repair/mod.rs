@@ -80,7 +80,6 @@ pub struct Repaired {
     /// Whether it makes good what the other branch of a sum has lost.
     pub residual: bool,
     /// The layer that was fitted together with it, because it alone reads what that computes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
 }
 
@@ -100,8 +99,8 @@ pub struct Report {
     pub samples: usize,
     pub data: String,
     pub ridge: f64,
-    /// Difference of the outputs from the original's, relative to their spread: of the cut model, and of the repaired
-    /// one.
+    /// Difference of the outputs (of a softmax: of the scores that it reads) from the original's, relative to their
+    /// spread: of the cut model, and of the repaired one.
     pub drift: [f64; 2],
 }
 

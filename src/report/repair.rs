@@ -30,6 +30,10 @@ impl RepairPlan {
                 self.fitted.len() - shown
             ));
         }
+        let pairs = self.fitted.iter().filter(|f| f.writer.is_some()).count();
+        if pairs > 0 {
+            out.push(format!("{pairs} of them together with the layer before, whose filters changed too"));
+        }
         let [cut, fitted] = self.drift.map(share);
         out.push(format!(
             "error: of what the layer computes, squared, relative to its variance; on {} inputs ({}) the outputs differ from the original's by {fitted}, by {cut} before the repair",
@@ -63,6 +67,7 @@ mod tests {
             places: 9,
             constant: true,
             residual: false,
+            writer: (node == "a").then(|| "w".to_owned()),
         };
         let left = |node: &str| UnrepairedPlan { node: node.to_owned(), reason: "a recurrent cell".to_owned() };
         let repair = RepairPlan {
@@ -80,6 +85,7 @@ mod tests {
             repair.lines(3, 1),
             [
                 "and 1 more, with smaller errors; --plan and --json list all",
+                "1 of them together with the layer before, whose filters changed too",
                 "error: of what the layer computes, squared, relative to its variance; on 2,000 inputs (x.npz) the outputs differ from the original's by not finite, by 75.00% before the \
                  repair",
                 "'l' was not fitted: a recurrent cell",
