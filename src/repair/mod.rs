@@ -294,7 +294,10 @@ impl<'a> Work<'a> {
         };
         let fitted = match home {
             Some(home) if !fitted.few => self.refine(pruned, &linear, &ending, home, fitted)?,
-            _ => fitted,
+            _ => {
+                self.writers.remove(&n);
+                fitted
+            }
         };
         Ok(Ok(Repaired {
             node: pruned.label(n),

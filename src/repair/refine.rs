@@ -32,6 +32,15 @@ pub struct Writer {
     run: Option<Stepwise>,
 }
 
+/// A writer, its reader, and what that is to compute.
+struct Pair<'a> {
+    writer: NodeId,
+    reader: &'a Linear,
+    ending: &'a Ending,
+    /// The run before the writer.
+    before: &'a Stepwise,
+}
+
 /// The pairs of a pruned model by their readers, and how many steps of all of them there is time for.
 pub fn pairs(work: &Work, pruned: &Model, shapes: &Shapes) -> (BTreeMap<NodeId, Writer>, usize) {
     let uses = pruned.uses();
@@ -104,10 +113,11 @@ impl Work<'_> {
         mut fitted: Fitted,
     ) -> Result<Fitted, CannotRun> {
         let Some(Writer { node, run: Some(before) }) = self.writers.remove(&reader.node) else { return Ok(fitted) };
+        let pair = Pair { writer: node, reader, ending, before: &before };
         for _ in 0..self.steps {
             let shapes = infer(pruned, self.batches.sizes(pruned));
             let (known, after) = (pruned.clone(), self.pruned_run.clone());
-            if self.step(pruned, &shapes, node, reader, ending, &before, &fitted).is_none() {
+            if self.step(pruned, &shapes, &pair, &fitted).is_none() {
                 break;
             }
             self.pruned_run = before.clone();
@@ -127,20 +137,11 @@ impl Work<'_> {
         Ok(fitted)
     }
 
-    /// Gives the writer of a pair new weights. `before` is the run before it.
-    #[allow(clippy::too_many_arguments)]
-    fn step(
-        &self,
-        pruned: &mut Model,
-        shapes: &Shapes,
-        node: NodeId,
-        reader: &Linear,
-        ending: &Ending,
-        before: &Stepwise,
-        fitted: &Fitted,
-    ) -> Option<()> {
+    /// Gives the writer of a pair new weights; `None` where that does not help.
+    fn step(&self, pruned: &mut Model, shapes: &Shapes, pair: &Pair, fitted: &Fitted) -> Option<()> {
+        let Pair { reader, .. } = *pair;
         let uses = pruned.uses();
-        let writer = self.linear(pruned, shapes, node)?;
+        let writer = self.linear(pruned, shapes, pair.writer)?;
         let activation = between(pruned, shapes, &uses, writer.output, reader.data)?;
         let axis = writer.output_axis(shapes.shape(writer.output)?)?;
         let lists = activation.scale.len();
@@ -160,7 +161,7 @@ impl Work<'_> {
             reader: DMatrix::from_iterator(reader.columns(), reader.outs, fitted.weights.iter().map(|&w| w as f32)),
             reader_constants: DVector::from_iterator(reader.outs, fitted.constants.iter().map(|&c| c as f32)),
         };
-        let [fit, held] = self.pair(pruned, &writer, reader, ending, before)?;
+        let [fit, held] = self.observations_of(pruned, &writer, pair)?;
         let (new, constants) = pair::step(&fit, &held, &weights, &activation, home.is_some())?;
         let unscaled: Vec<f64> = new.iter().map(|&w| f64::from(w) / scale).collect();
         let shift: Vec<f64> = constants.iter().zip(&weights.writer_constants).map(|(a, b)| f64::from(a - b)).collect();
@@ -172,14 +173,8 @@ impl Work<'_> {
     }
 
     /// Observations of a pair: those that are fitted on, and those that are not.
-    fn pair(
-        &self,
-        pruned: &Model,
-        writer: &Linear,
-        reader: &Linear,
-        ending: &Ending,
-        before: &Stepwise,
-    ) -> Option<[Observed; 2]> {
+    fn observations_of(&self, pruned: &Model, writer: &Linear, pair: &Pair) -> Option<[Observed; 2]> {
+        let Pair { reader, ending, before, .. } = *pair;
         let data = before.value(writer.data)?;
         let batches = data.len();
         let places = observations(writer).div_ceil(batches).min(reader.rows);
@@ -194,7 +189,7 @@ impl Work<'_> {
                 let (mut at, by_batch) = (0, batches >= HELD);
                 rows.retain(|_| {
                     at += 1;
-                    let is_held = if by_batch { b % HELD == HELD - 1 } else { at / STRETCH % HELD == 0 };
+                    let is_held = if by_batch { b % HELD == HELD - 1 } else { (at / STRETCH).is_multiple_of(HELD) };
                     is_held == (held == 1)
                 });
                 let see = |at: Option<usize>| -> Option<Option<u32>> {
@@ -205,7 +200,7 @@ impl Work<'_> {
                 Some((rows, sees))
             };
             let by_batch: Option<Vec<_>> = (0..batches).map(of).collect();
-            Some(observed(writer, reader, &data, &goals, &by_batch?)?)
+            observed(writer, reader, &data, &goals, &by_batch?)
         });
         let [fit, held] = parts;
         let (fit, held) = (fit?, held?);
