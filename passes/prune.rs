@@ -11,8 +11,8 @@
 //! is **kept** where it could be cut but was excluded, or has too few channels. Every group has its verdict in the
 //! plan, by node, rule and reason. A cut whose shapes do not come out as expected is undone and made without the
 //! classes at fault. A budget that cannot be met ends the pipeline, with the closest that can. `by=reconstruction` and
-//! `representation=response` run the model; where it cannot be run in this process that is an error, but where the criterion was a default (the command
-//! `prune`) communality takes over, with a remark by the rule `cannot-run`.
+//! `representation=response` run the model; where it cannot be run in this process that is an error, but where the
+//! criterion was a default (the command `prune`) communality takes over, with a remark by the rule `cannot-run`.
 //!
 //! # Options
 //! - `ratio=R` the share of the filters of each layer that goes, 0 <= R < 1; `ceil((1 - R) n)` of n are kept

@@ -1,8 +1,9 @@
 //! # What it does
 //! Gives every layer that reads less after a prune the weights with which it computes, from what is left, most nearly
 //! what it computed before: ridge regression on calibration data, layer after layer, on the pruned model's own
-//! activations with the original's outputs as targets. No labels, no gradients, no training. Without calibration data
-//! the models are run on inputs that are made up: scenes of overlapping leaves, at the mean and the spread that the
+//! activations with the original's outputs as targets. Where one layer alone reads what another that was cut computes,
+//! a few Gauss-Newton steps move the filters that are left of that, too. No labels, no training loop. Without calibration
+//! data the models are run on inputs that are made up: scenes of overlapping leaves, at the mean and the spread that the
 //! model's first layer expects.
 //! The plan and the report tell of every layer its error before and after.
 //!

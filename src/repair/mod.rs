@@ -6,9 +6,9 @@
 //! threads.
 //! Refuses: models that the interpreter cannot run ([`CannotRun`], with the node).
 //! How: the original and the cut model are run side by side on calibration data ([`Stepwise`]), from contraction to
-//! contraction, in an order in which both branches of a sum are known as early as can be. At each the cut model's own inputs, as repaired so far, are regressed on the original's output, and on
-//! what the sum that it ends in has lost elsewhere (`target`): ridge regression with a constant, in closed form
-//! (`solve`). Where one layer alone reads what was cut, both are then fitted as one, in a few steps (`pair`, `refine`).
+//! contraction, in an order in which both branches of a sum are known as early as can be. At each the cut model's own
+//! inputs, as repaired so far, are regressed on the original's output, and on what the sum that it ends in has lost
+//! elsewhere (`target`): ridge regression with a constant, in closed form (`solve`). Where one layer alone reads what was cut, both are then fitted as one, in a few steps (`pair`, `refine`).
 
 mod linear;
 mod observe;
@@ -21,7 +21,6 @@ mod store;
 mod target;
 
 pub use linear::Linear;
-pub use outputs::Outputs;
 pub use solve::{Moments, Observations, relative};
 pub use target::statistics;
 
@@ -30,6 +29,7 @@ use crate::ir::{Model, NodeId, ValueId};
 use crate::onnx::tensor::Tensor;
 use crate::run::{Batches, CannotRun, Stepwise, admit_size, generator, lightest_first, varying};
 use nalgebra::DMatrix;
+use outputs::Outputs;
 use rand_chacha::rand_core::Rng;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ pub fn repair(
     let expected = Outputs::of(&removal.original, &few)?;
     let before = expected.drift(pruned)?;
     (work.writers, work.steps) = refine::pairs(&work, pruned, &infer(pruned, batches.sizes(pruned)));
-    let order = lightest_first(pruned, &|n| work.macs.get(&n).copied().unwrap_or(0));
+    let order = work.pruned_run.order().to_vec();
     let mut report = Report {
         repaired: Vec::new(),
         unrepaired: Vec::new(),
@@ -164,9 +164,7 @@ struct Work<'a> {
     original_run: Stepwise,
     pruned_run: Stepwise,
     varies: BTreeSet<ValueId>,
-    /// Multiply-accumulates of the original's nodes.
-    macs: BTreeMap<NodeId, u64>,
-    /// For each of them the one that runs after it.
+    /// For each of the original's nodes the one that runs after it.
     next: BTreeMap<NodeId, NodeId>,
     /// By its reader, the other layer of each pair that is fitted together, and how often.
     writers: BTreeMap<NodeId, refine::Writer>,
@@ -215,7 +213,6 @@ impl<'a> Work<'a> {
             original_shapes,
             varies,
             next,
-            macs,
             writers: BTreeMap::new(),
             steps: 0,
         }
@@ -280,11 +277,8 @@ impl<'a> Work<'a> {
         let uses = pruned.uses();
         let mut ending = target::ending(pruned, &shapes, &uses, &|v| self.varies.contains(&v), linear.output);
         let at_hand = |v: ValueId| self.pruned_run.value(v).is_some() && self.original_run.value(v).is_some();
-        if ending.other.is_some_and(|o| !at_hand(o)) {
-            // Not computed yet: what it is to be cannot be told.
-            ending = ending.alone();
-        }
-        if !self.options.residual {
+        // What is not computed yet cannot be told.
+        if !self.options.residual || ending.other.is_some_and(|o| !at_hand(o)) {
             ending = ending.alone();
         }
         let home = store::home(pruned, &shapes, &uses, &linear);
@@ -409,8 +403,7 @@ impl<'a> Work<'a> {
         // One column of these an output and tap.
         let weights = DMatrix::from_vec(all.len(), weights.len() / all.len(), weights);
         let new = DMatrix::from_vec(now.len(), all.len(), made) * weights;
-        let new = new.as_slice();
-        Some(response::straightened(new, linear.columns(), &now))
+        Some(response::straightened(new.as_slice(), linear.columns(), &now))
     }
 
     /// The original's weights of one group, `[outs][columns]`, for the outputs that are left.

@@ -10,7 +10,8 @@ use super::pair::{self, Observed, Weights};
 use super::target::{Ending, between};
 use super::{Fitted, Work, draw, store};
 use crate::analysis::{Shapes, infer};
-use crate::ir::{Model, NodeId};
+use crate::ir::{Model, NodeId, Uses, ValueId};
+use crate::onnx::tensor::Tensor;
 use crate::run::{CannotRun, Stepwise};
 use nalgebra::{DMatrix, DVector};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,7 +66,7 @@ pub fn pairs(work: &Work, pruned: &Model, shapes: &Shapes) -> (BTreeMap<NodeId, 
 }
 
 /// The next contraction behind a value, along its only readers.
-fn target_of(model: &Model, uses: &crate::ir::Uses, mut at: crate::ir::ValueId) -> Option<NodeId> {
+fn target_of(model: &Model, uses: &Uses, mut at: ValueId) -> Option<NodeId> {
     loop {
         let [(reader, _)] = uses.readers(at)[..] else { return None };
         if crate::ops::row_of(model.node(reader))?.layer.is_some() {
@@ -93,13 +94,12 @@ impl Work<'_> {
 
     /// Keeps the run before a node that is the writer of a pair.
     pub(super) fn remember(&mut self, pruned: &Model, node: NodeId) -> Result<(), CannotRun> {
-        if self.steps == 0 || !self.writers.values().any(|w| w.node == node) {
+        if self.steps == 0 {
             return Ok(());
         }
-        let reads = pruned.node(node).input(0);
-        self.pruned_run.run_to(pruned, Some(node), &reads.into_iter().collect())?;
-        let run = self.pruned_run.clone();
-        self.writers.values_mut().filter(|w| w.node == node).for_each(|w| w.run = Some(run.clone()));
+        let Some(writer) = self.writers.values_mut().find(|w| w.node == node) else { return Ok(()) };
+        self.pruned_run.run_to(pruned, Some(node), &BTreeSet::new())?;
+        writer.run = Some(self.pruned_run.clone());
         Ok(())
     }
 
@@ -117,22 +117,19 @@ impl Work<'_> {
         for _ in 0..self.steps {
             let shapes = infer(pruned, self.batches.sizes(pruned));
             let (known, after) = (pruned.clone(), self.pruned_run.clone());
-            if self.step(pruned, &shapes, &pair, &fitted).is_none() {
+            let mut again = None;
+            if self.step(pruned, &shapes, &pair, &fitted).is_some() {
+                self.pruned_run = before.clone();
+                self.pruned_run.run_to(pruned, Some(reader.node), &BTreeSet::from([reader.data]))?;
+                again = self.regress(pruned, &shapes, reader, ending, Some(home)).ok();
+            }
+            let Some(again) = again.filter(|again| again.error[1] < fitted.error[1]) else {
+                // A part of the step may have been stored.
+                (*pruned, self.pruned_run) = (known, after);
                 break;
-            }
-            self.pruned_run = before.clone();
-            self.pruned_run.run_to(pruned, Some(reader.node), &BTreeSet::from([reader.data]))?;
-            let again = self.regress(pruned, &shapes, reader, ending, Some(home));
-            match again {
-                Ok(again) if again.error[1] < fitted.error[1] => {
-                    let writer = Some(pruned.label(node));
-                    fitted = Fitted { error: [fitted.error[0], again.error[1]], writer, ..again };
-                }
-                _ => {
-                    (*pruned, self.pruned_run) = (known, after);
-                    break;
-                }
-            }
+            };
+            let writer = Some(pruned.label(node));
+            fitted = Fitted { error: [fitted.error[0], again.error[1]], writer, ..again };
         }
         Ok(fitted)
     }
@@ -180,17 +177,18 @@ impl Work<'_> {
         let places = observations(writer).div_ceil(batches).min(reader.rows);
         let goals = self.goals(reader, ending)?;
         let name = pruned.label(reader.node);
-        let mut row_at = vec![u32::MAX; writer.writes().iter().max()? + 1];
-        writer.writes().iter().enumerate().for_each(|(row, &at)| row_at[at] = row as u32);
+        let writes = writer.writes();
+        let mut row_at = vec![u32::MAX; writes.iter().max()? + 1];
+        writes.iter().enumerate().for_each(|(row, &at)| row_at[at] = row as u32);
         // For each batch and each part the reader's rows, and the writer's that they see.
-        let parts = [0, 1].map(|held| {
-            let of = |b: usize| -> Option<(Vec<usize>, Vec<Option<u32>>)> {
+        let [fit, held] = [false, true].map(|held| {
+            let of = |b: usize| -> Option<Seen> {
                 let mut rows = stretches(reader.rows, places, &name, self.options.seed ^ b as u64);
                 let (mut at, by_batch) = (0, batches >= HELD);
                 rows.retain(|_| {
                     at += 1;
                     let is_held = if by_batch { b % HELD == HELD - 1 } else { (at / STRETCH).is_multiple_of(HELD) };
-                    is_held == (held == 1)
+                    is_held == held
                 });
                 let see = |at: Option<usize>| -> Option<Option<u32>> {
                     let Some(at) = at else { return Some(None) };
@@ -202,7 +200,6 @@ impl Work<'_> {
             let by_batch: Option<Vec<_>> = (0..batches).map(of).collect();
             observed(writer, reader, &data, &goals, &by_batch?)
         });
-        let [fit, held] = parts;
         let (fit, held) = (fit?, held?);
         (fit.target.nrows() > 0 && held.target.nrows() > 0).then_some([fit, held])
     }
@@ -211,13 +208,7 @@ impl Work<'_> {
 /// The reader's rows of a batch, and for each of their taps the writer's row.
 type Seen = (Vec<usize>, Vec<Option<u32>>);
 
-fn observed(
-    writer: &Linear,
-    reader: &Linear,
-    data: &[&crate::onnx::tensor::Tensor],
-    goals: &Goals,
-    by_batch: &[Seen],
-) -> Option<Observed> {
+fn observed(writer: &Linear, reader: &Linear, data: &[&Tensor], goals: &Goals, by_batch: &[Seen]) -> Option<Observed> {
     // Each row of the writer once.
     let rows: Vec<Vec<usize>> = by_batch
         .iter()

@@ -141,11 +141,10 @@ fn list(model: &Model, shapes: &Shapes, node: NodeId, input: usize) -> Option<Ve
 
 /// The mean and the deviation of each channel of a value (axis 1) that a batch normalisation reads.
 pub fn statistics(model: &Model, shapes: &Shapes, uses: &Uses, value: ValueId) -> Option<(Vec<f64>, Vec<f64>)> {
-    let normalises = |&&(n, input): &&(NodeId, usize)| {
-        model.node(n).is_standard() && model.node(n).op_type() == "BatchNormalization" && input == 0
-    };
-    let &(reader, _) = uses.readers(value).iter().find(normalises)?;
+    let kept = |n: NodeId| ops::row_of(model.node(n)).map(|row| row.statistics.clone()).filter(|s| s.len() == 2);
+    let mut readers = uses.readers(value).iter().filter(|r| r.1 == 0);
+    let (reader, kept) = readers.find_map(|&(n, _)| Some((n, kept(n)?)))?;
     let epsilon = f64::from(model.node(reader).float("epsilon").unwrap_or(1e-5));
-    let (mean, variance) = (list(model, shapes, reader, 3)?, list(model, shapes, reader, 4)?);
+    let (mean, variance) = (list(model, shapes, reader, kept.start)?, list(model, shapes, reader, kept.start + 1)?);
     Some((mean, variance.iter().map(|v| (v + epsilon).sqrt()).collect()))
 }

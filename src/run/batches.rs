@@ -1,7 +1,8 @@
 //! Data as batches of a model's inputs.
 //!
 //! Guarantees: every batch has the same shapes, which the model accepts; rows are taken evenly over the whole data, and
-//! so are those of each batch, so that a few batches of a file that is sorted by class see all classes. Refuses: arrays that fit no input, inputs without an array, arrays of different lengths.
+//! so are those of each batch, so that a few batches of a file that is sorted by class see all classes.
+//! Refuses: arrays that fit no input, inputs without an array, arrays of different lengths.
 
 use crate::analysis::{Sizes, fed_inputs};
 use crate::ir::Model;
@@ -181,4 +182,20 @@ fn even(rows: usize) -> usize {
         return rows;
     }
     (BATCH / 2..=BATCH).max_by_key(|b| rows / b * b).unwrap_or(BATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_batch_is_spread_over_the_rows() {
+        let text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[N, 1] x) => (float[N, 1] y) { y = Relu (x) }";
+        let model = Model::import(crate::onnx::text::parse(text).unwrap()).unwrap();
+        let rows = Tensor::from_f64(DataType::Float, &[128, 1], &(0..128).map(f64::from).collect::<Vec<_>>()).unwrap();
+        let batches = Batches::of(&model, &[("x".to_owned(), rows)], 64, "rows").unwrap();
+        let taken: Vec<Vec<f64>> = batches.batches.iter().map(|b| b[0].to_f64().unwrap()).collect();
+        let every = |first: u32| (0..32).map(|i| f64::from(first + i * 4)).collect::<Vec<f64>>();
+        assert_eq!(taken, [every(0), every(2)]);
+    }
 }

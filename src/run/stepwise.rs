@@ -50,7 +50,8 @@ impl Stepwise {
         Self::in_order(model, batches, model.graph(model.main()).nodes().to_vec())
     }
 
-    /// [`Stepwise::new`], with the nodes of the main graph in another order in which each follows those that it reads from.
+    /// [`Stepwise::new`], with the nodes of the main graph in another order in which each follows those that it reads
+    /// from.
     pub fn in_order(model: &Model, batches: &[Vec<Tensor>], order: Vec<NodeId>) -> Self {
         let fed: Vec<ValueId> = fed_inputs(model).into_iter().map(|(v, _)| v).collect();
         assert!(batches.iter().all(|b| b.len() == fed.len()), "a tensor for every input");
@@ -63,6 +64,11 @@ impl Stepwise {
             done: 0,
             varies,
         }
+    }
+
+    /// The nodes of the main graph, in the order in which they run.
+    pub fn order(&self) -> &[NodeId] {
+        &self.order
     }
 
     /// How many batches there are.
@@ -78,8 +84,8 @@ impl Stepwise {
         })
     }
 
-    /// Runs all nodes of the main graph that come before `stop` and have not run yet, or all where it is `None`. `keep` stays
-    /// at hand though nothing reads it any more.
+    /// Runs all nodes of the main graph that come before `stop` and have not run yet, or all where it is `None`. `keep`
+    /// stays at hand though nothing reads it any more.
     pub fn run_to(&mut self, model: &Model, stop: Option<NodeId>, keep: &BTreeSet<ValueId>) -> Result<(), CannotRun> {
         let end = match stop {
             Some(stop) => self.order.iter().position(|&n| n == stop).unwrap_or(self.order.len()),
