@@ -40,6 +40,7 @@ mod choose;
 mod communality;
 mod guide;
 mod record;
+mod trial;
 
 use super::{CANNOT_RUN, Context, Outcome, Pass, PassError, Remark};
 use crate::analysis::{Atom, Coupling, Group, Inexact, Opened, Shapes, groups, infer_all, open};
@@ -50,13 +51,14 @@ use crate::ir::Model;
 use crate::plan::{Plan, Reference, VerdictKind};
 use crate::repair::Removal;
 use crate::repair::response::Response;
-use crate::run::CannotRun;
+use crate::run::{Batches, CannotRun};
 pub use arguments::make;
 use choose::Choice;
 pub(super) use choose::ids;
 use globset::{Glob, GlobMatcher};
 pub use guide::Target;
 pub(super) use record::members;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -144,6 +146,7 @@ impl Pass for Prune {
 
     fn run(&self, model: &mut Model, context: &Context) -> Result<Outcome, PassError> {
         let Opened { model: opened, worlds } = open(model, infer_all(model, &context.sizes), &context.sizes);
+        let opened = Arc::new(opened);
         let globs = Globs::new(&opened, &self.options)?;
         let response = match self.response(&opened, &worlds, context) {
             Ok(found) => found,
@@ -152,20 +155,28 @@ impl Pass for Prune {
         };
         // What the terms of the budget may come to; less where they turn out to count too little.
         let mut limit = None;
+        let factors = OnceCell::new();
         let mut pins = Vec::new();
         for attempt in 0..=ATTEMPTS {
-            let coupling = Coupling::allowing(self.options.allow_inexact, &opened, worlds.clone(), &pins);
+            let coupling = Arc::new(Coupling::allowing(self.options.allow_inexact, &opened, worlds.clone(), &pins));
             let groups = groups(&opened, &coupling);
             let dense = choose::cuts_dense(&coupling, &groups, self.options.dense);
             let asked = choose::Asked {
                 options: &self.options,
                 globs: &globs,
                 source: &context.source,
-                response: response.as_ref(),
+                response: response.as_ref().map(|r| &r.0),
                 dense,
             };
             let guided = self.options.target.is_some() || self.options.importance.criterion.is_by_readers();
-            let by = guide::By { model: &opened, coupling: &coupling, groups: &groups, response: response.as_ref() };
+            let by = guide::By {
+                model: &opened,
+                coupling: &coupling,
+                groups: &groups,
+                response: response.as_ref().map(|r| &r.0),
+                data: response.as_ref().map(|r| &*r.1),
+                factors: &factors,
+            };
             let guide = guided.then(|| by.guide(&asked, limit)).transpose()?;
             let choices = choose::choose(&opened, &coupling, &groups, &asked, guide.as_ref(), attempt < ATTEMPTS);
             let removed: BTreeSet<Atom> = choices.iter().flat_map(Choice::removed).collect();
@@ -194,8 +205,13 @@ impl Pass for Prune {
 }
 
 impl Prune {
-    /// What the layers compute on data, where the choice goes by that.
-    fn response(&self, model: &Model, worlds: &[Shapes], context: &Context) -> Result<Option<Response>, Unfit> {
+    /// What the layers compute on data, where the choice goes by that, and the data.
+    fn response(
+        &self,
+        model: &Model,
+        worlds: &[Shapes],
+        context: &Context,
+    ) -> Result<Option<(Response, Arc<Batches>)>, Unfit> {
         let importance = &self.options.importance;
         let by = importance.criterion;
         let seen = by.is_centrality() && importance.representation == Representation::Response;
@@ -206,7 +222,7 @@ impl Prune {
         let coupling = Coupling::allowing(self.options.allow_inexact, model, worlds.to_vec(), &Vec::new());
         let found = context
             .inputs(model)
-            .and_then(|batches| Response::of(model, &coupling, &batches, self.options.importance.seed));
+            .and_then(|batches| Ok((Response::of(model, &coupling, &batches, self.options.importance.seed)?, batches)));
         match found {
             Ok(found) => Ok(Some(found)),
             Err(cannot) if needed => Err(match self.options.otherwise {
@@ -306,12 +322,12 @@ pub fn apply(plan: &Plan, model: &mut Model, context: &Context) -> Result<Outcom
     if let Some(new) = &mut outcome.plan {
         new.options = plan.options.clone();
     }
-    outcome.removal = removal(opened, coupling, removed);
+    outcome.removal = removal(Arc::new(opened), Arc::new(coupling), removed);
     Ok(outcome)
 }
 
 /// What later passes are told of the cut.
-fn removal(original: Model, coupling: Coupling, removed: BTreeSet<Atom>) -> Option<Arc<Removal>> {
+fn removal(original: Arc<Model>, coupling: Arc<Coupling>, removed: BTreeSet<Atom>) -> Option<Arc<Removal>> {
     (!removed.is_empty()).then(|| Arc::new(Removal { original, coupling, removed }))
 }
 

@@ -1,6 +1,7 @@
 //! Orders of removal by what readers lose, and how far along each order a budget goes.
 
 use super::choose::{self, Asked};
+use super::trial::{self, Factors};
 use super::{PruneOptions, communality, refuse};
 use crate::analysis::{Atom, Cell, Coupling, Group, cost, infer};
 use crate::budget::{Curve, Measure, Terms, allocate};
@@ -10,7 +11,9 @@ use crate::importance::{Criterion, Quotas, Ranking};
 use crate::ir::Model;
 use crate::passes::PassError;
 use crate::repair::response::{RIDGE, Response};
+use crate::run::Batches;
 use rayon::prelude::*;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 /// How much of a model is to be left.
@@ -76,6 +79,9 @@ pub(super) struct By<'a> {
     pub groups: &'a [Group],
     /// What layers compute on data, where there is some.
     pub response: Option<&'a Response>,
+    /// That data, and what was found by trials on it, which are made once.
+    pub data: Option<&'a Batches>,
+    pub factors: &'a OnceCell<Factors>,
 }
 
 impl By<'_> {
@@ -87,12 +93,21 @@ impl By<'_> {
         let Some(target) = asked.options.target else {
             return Ok(Guide { groups: paths.into_iter().map(|path| Guided { path, count: None }).collect() });
         };
-        let curves: Vec<Curve> = groups.iter().zip(&paths).map(|(g, p)| curve(model, coupling, g, p, asked)).collect();
+        let mut curves: Vec<Curve> =
+            groups.iter().zip(&paths).map(|(g, p)| curve(model, coupling, g, p, asked)).collect();
         let terms = Terms::of(model, coupling);
         let whole = terms.whole(target.measure).total();
         let most = whole * target.share * limit.unwrap_or(1.0);
-        let counts = allocate(&curves, &terms, target.measure, most)
-            .map_err(|e| unreachable(target, e.closest / whole.max(1.0)))?;
+        let divided = |curves: &[Curve]| {
+            allocate(curves, &terms, target.measure, most).map_err(|e| unreachable(target, e.closest / whole.max(1.0)))
+        };
+        let mut counts = divided(&curves)?;
+        if let Some(data) = self.data {
+            let seed = asked.options.importance.seed;
+            let factors = self.factors.get_or_init(|| trial::factors(self, &curves, &counts, data, asked.source, seed));
+            curves.iter_mut().zip(groups).for_each(|(curve, group)| trial::scale(curve, group, factors));
+            counts = divided(&curves)?;
+        }
         let index: BTreeMap<Atom, u32> =
             groups.iter().flat_map(|g| g.classes.iter().enumerate().map(|(i, c)| (c.root, i as u32))).collect();
         let groups = paths.into_iter().zip(&curves).zip(counts).map(|((path, curve), steps)| {

@@ -65,7 +65,7 @@ pub fn cost(model: &Model, shapes: &Shapes) -> Cost {
 }
 
 /// Items in the batch under this assignment: the first extent of the first input where that is symbolic.
-fn batch(model: &Model, shapes: &Shapes) -> u64 {
+pub fn batch(model: &Model, shapes: &Shapes) -> u64 {
     use crate::onnx::proto::{tensor_shape_proto::dimension, type_proto};
     let first = super::size::fed_inputs(model).into_iter().find_map(|(v, ty)| {
         let Some(type_proto::Value::TensorType(t)) = &ty?.value else { return None };

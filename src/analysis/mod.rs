@@ -25,7 +25,7 @@ mod validate;
 mod weight;
 
 pub use balance::{Cell, Cells};
-pub use cost::{Cost, cost, node_costs};
+pub use cost::{Cost, batch, cost, node_costs};
 pub use coupling::{Coupling, Inexact, Kept, Read, Source, World};
 pub use explain::{Explanation, Link, explain};
 pub use field::{Field, matching_axes};

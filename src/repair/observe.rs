@@ -1,11 +1,13 @@
 //! What a contraction is fitted on: what it reads in the pruned model, and what it should compute.
 
+use super::draw;
 use super::linear::Linear;
 use super::solve::{self, Observations};
 use super::target::Ending;
-use super::{LEAST_OBSERVATIONS, PER_COLUMN, Work, draw};
+use super::work::{Original, Work};
 use crate::ir::Model;
 use crate::onnx::tensor::Tensor;
+use rayon::prelude::*;
 use std::borrow::Cow;
 
 /// What a contraction's output should be, batch by batch: as in the original, as far as the channels are still there,
@@ -59,12 +61,20 @@ impl Goals<'_> {
     }
 }
 
+/// Batches that are read side by side.
+const AT_ONCE: usize = 16;
+
 impl Work<'_> {
     /// What a contraction should compute; `None` where that is not at hand.
-    pub(super) fn goals<'a>(&'a self, linear: &Linear, ending: &'a Ending) -> Option<Goals<'a>> {
-        let targets = self.original_kept(linear.output)?;
+    pub(super) fn goals<'a>(
+        &'a self,
+        original: &'a Original,
+        linear: &Linear,
+        ending: &'a Ending,
+    ) -> Option<Goals<'a>> {
+        let targets = self.original_kept(original, linear.output)?;
         let others = match ending.other {
-            Some(other) => Some((self.original_kept(other)?, self.pruned_run.value(other)?)),
+            Some(other) => Some((self.original_kept(original, other)?, self.run.value(other)?)),
             None => None,
         };
         Some(Goals { ending, targets, others })
@@ -73,34 +83,55 @@ impl Work<'_> {
     /// For each group, its columns and what its outputs should be, at some places of every batch, and the slack of each.
     pub(super) fn observe(
         &self,
+        original: &Original,
         pruned: &Model,
         linear: &Linear,
         ending: &Ending,
     ) -> Option<Vec<(Observations, Vec<f32>)>> {
-        let (data, goals) = (self.pruned_run.value(linear.data)?, self.goals(linear, ending)?);
-        let batches = data.len();
+        let (data, goals) = (self.run.value(linear.data)?, self.goals(original, linear, ending)?);
+        let (data, batches) = (&data[..self.fitted], self.fitted);
         let variables = linear.columns() + linear.outs;
-        let wanted = solve::observations(linear.columns(), variables, PER_COLUMN, LEAST_OBSERVATIONS);
+        let wanted = solve::observations(linear.columns(), variables, self.options.per_column);
         let places = wanted.div_ceil(batches).min(linear.rows);
         let samples = places * batches;
-        let slacks = if ending.is_limited() { linear.outs * samples } else { 0 };
-        let mut out: Vec<(Observations, Vec<f32>)> = (0..linear.groups)
-            .map(|_| (Observations { data: vec![0.0; variables * samples], samples }, vec![0.0; slacks]))
-            .collect();
-        for (b, x) in data.iter().enumerate() {
+        let slacks = if ending.is_limited() { linear.outs } else { 0 };
+        let label = pruned.label(linear.node);
+        // Of one batch, group by group: columns and outputs, and the slack of each output.
+        let of = |(b, x): (usize, &&Tensor)| -> Option<Vec<[Vec<f32>; 2]>> {
             let (target, slack) = goals.of(b)?;
             if !linear.fits(x, target.len()) {
                 return None;
             }
-            let rows = draw(linear.rows, places, &pruned.label(linear.node), self.options.seed ^ b as u64);
+            let rows = draw(linear.rows, places, &label, self.options.seed ^ b as u64);
             let x = x.to_f32()?;
-            let split = linear.columns() * samples;
-            for (g, (observations, slacks)) in out.iter_mut().enumerate() {
-                let (columns, outs) = observations.data.split_at_mut(split);
-                linear.gather(&x, g, &rows, columns, samples, b * places);
-                linear.outputs(&target, g, &rows, outs, samples, b * places);
-                if ending.is_limited() {
-                    linear.outputs(&slack, g, &rows, slacks, samples, b * places);
+            let one = |g: usize| {
+                let mut seen = vec![0.0; variables * places];
+                let (columns, outs) = seen.split_at_mut(linear.columns() * places);
+                linear.gather(&x, g, &rows, columns, places, 0);
+                linear.outputs(&target, g, &rows, outs, places, 0);
+                let mut free = vec![0.0; slacks * places];
+                if slacks > 0 {
+                    linear.outputs(&slack, g, &rows, &mut free, places, 0);
+                }
+                [seen, free]
+            };
+            Some((0..linear.groups).map(one).collect())
+        };
+        let mut out: Vec<(Observations, Vec<f32>)> = (0..linear.groups)
+            .map(|_| (Observations { data: vec![0.0; variables * samples], samples }, vec![0.0; slacks * samples]))
+            .collect();
+        for (first, some) in data.chunks(AT_ONCE).enumerate() {
+            let found: Option<Vec<_>> =
+                some.par_iter().enumerate().map(|(i, x)| of((first * AT_ONCE + i, x))).collect();
+            for (i, groups) in found?.into_iter().enumerate() {
+                let at = (first * AT_ONCE + i) * places;
+                for ((observations, free), [seen, slack]) in out.iter_mut().zip(groups) {
+                    for (all, own) in [(&mut observations.data, seen), (free, slack)] {
+                        let own = own.chunks_exact(places.max(1));
+                        all.chunks_exact_mut(samples.max(1))
+                            .zip(own)
+                            .for_each(|(a, o)| a[at..at + places].copy_from_slice(o));
+                    }
                 }
             }
         }

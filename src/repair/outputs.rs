@@ -6,29 +6,16 @@ use crate::ir::{Def, Model, ValueId};
 use crate::ops::row_of;
 use crate::run::{Batches, CannotRun, Stepwise, admit_whole};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// A model's outputs on some data.
-pub struct Outputs<'a> {
-    batches: &'a Batches,
-    /// Each output over all batches; empty where it is not of numbers.
-    values: Vec<Vec<f64>>,
+/// The relative difference of outputs from others: the root of the squared differences over the squared deviations of
+/// those from their mean, the largest of all outputs.
+pub fn drift(was: &[Vec<f64>], is: &[Vec<f64>]) -> f64 {
+    was.iter().zip(is).filter_map(|(was, is)| relative(was, is)).fold(0.0, f64::max)
 }
 
-impl<'a> Outputs<'a> {
-    /// Runs a model.
-    pub fn of(model: &Model, batches: &'a Batches) -> Result<Self, CannotRun> {
-        Ok(Self { batches, values: computed(model, batches)? })
-    }
-
-    /// The relative difference of another model's outputs from these: the root of the squared differences over the squared
-    /// deviations of these from their mean, the largest of all outputs.
-    pub fn drift(&self, model: &Model) -> Result<f64, CannotRun> {
-        let found = computed(model, self.batches)?;
-        Ok(self.values.iter().zip(&found).filter_map(|(was, is)| relative(was, is)).fold(0.0, f64::max))
-    }
-}
-
-fn computed(model: &Model, batches: &Batches) -> Result<Vec<Vec<f64>>, CannotRun> {
+/// The outputs of a model, as [`of_run`] gives them.
+pub fn computed(model: &Model, batches: &Batches) -> Result<Vec<Vec<f64>>, CannotRun> {
     let mut run = Stepwise::new(model, &batches.batches);
     let shapes = infer(model, batches.sizes(model));
     if admit_whole(model, &shapes).is_err() {
@@ -38,17 +25,20 @@ fn computed(model: &Model, batches: &Batches) -> Result<Vec<Vec<f64>>, CannotRun
         }
     }
     run.run_to(model, None, &compared(model).into_iter().collect())?;
-    Ok(of_run(model, &run))
+    Ok(of_run(model, &run, 0..batches.batches.len()))
 }
 
-/// The outputs of a run that is over, each over all batches; empty where they are not of numbers.
-pub(super) fn of_run(model: &Model, run: &Stepwise) -> Vec<Vec<f64>> {
-    let of = |v| Some(run.value(v)?.iter().map(|t| t.to_f64()).collect::<Option<Vec<_>>>()?.concat());
+/// The outputs of a run that is over, each over some batches; empty where they are not of numbers.
+pub fn of_run(model: &Model, run: &Stepwise, batches: Range<usize>) -> Vec<Vec<f64>> {
+    let of = |v| {
+        let all = run.value(v)?;
+        Some(all.get(batches.clone())?.iter().map(|t| t.to_f64()).collect::<Option<Vec<_>>>()?.concat())
+    };
     compared(model).into_iter().map(|v| of(v).unwrap_or_default()).collect()
 }
 
 /// The values that are compared: the outputs, but what a softmax reads in place of what it makes of it.
-pub(super) fn compared(model: &Model) -> Vec<ValueId> {
+pub fn compared(model: &Model) -> Vec<ValueId> {
     let of = |v: ValueId| match model.value(v).def() {
         Def::Node(n, 0) if row_of(model.node(n)).is_some_and(|row| row.of_scores) => {
             model.node(n).input(0).unwrap_or(v)

@@ -8,7 +8,8 @@ use super::linear::Linear;
 use super::observe::Goals;
 use super::pair::{self, Observed, Weights};
 use super::target::{Ending, between};
-use super::{Fitted, Work, draw, store};
+use super::work::{Fitted, Original, Work};
+use super::{draw, store};
 use crate::analysis::{Shapes, infer};
 use crate::ir::{Model, NodeId, Uses, ValueId};
 use crate::onnx::tensor::Tensor;
@@ -35,6 +36,7 @@ pub struct Writer {
 
 /// A writer, its reader, and what that is to compute.
 struct Pair<'a> {
+    original: &'a Original<'a>,
     writer: NodeId,
     reader: &'a Linear,
     ending: &'a Ending,
@@ -47,7 +49,7 @@ pub fn pairs(work: &Work, pruned: &Model, shapes: &Shapes) -> (BTreeMap<NodeId, 
     let uses = pruned.uses();
     let (mut found, mut each) = (BTreeMap::new(), 0.0);
     for &node in pruned.graph(pruned.main()).nodes() {
-        let cut = pruned.node(node).output(0).is_some_and(|v| work.kept(v).is_some());
+        let cut = pruned.node(node).output(0).is_some_and(|v| work.removal.kept(v).is_some());
         let Some((writer, reader)) = cut.then(|| work.linear(pruned, shapes, node)).flatten().and_then(|writer| {
             let reader = target_of(pruned, &uses, writer.output)?;
             Some((writer, work.linear(pruned, shapes, reader)?))
@@ -89,7 +91,7 @@ fn stretches(count: usize, wanted: usize, name: &str, seed: u64) -> Vec<usize> {
 
 impl Work<'_> {
     fn linear(&self, model: &Model, shapes: &Shapes, node: NodeId) -> Option<Linear> {
-        Linear::of(model, shapes, &|v| self.constant(v), node).ok()
+        Linear::of(model, shapes, &|v| self.removal.constant(v), node).ok()
     }
 
     /// Keeps the run before a node that is the writer of a pair.
@@ -97,15 +99,16 @@ impl Work<'_> {
         if self.steps == 0 {
             return Ok(());
         }
-        let Some(writer) = self.writers.values_mut().find(|w| w.node == node) else { return Ok(()) };
-        self.pruned_run.run_to(pruned, Some(node), &BTreeSet::new())?;
-        writer.run = Some(self.pruned_run.clone());
+        let Some((&reader, _)) = self.writers.iter().find(|w| w.1.node == node) else { return Ok(()) };
+        self.run_to(pruned, Some(node), &[])?;
+        self.writers.insert(reader, Writer { node, run: Some(self.run.clone()) });
         Ok(())
     }
 
     /// Fits the writer of a pair and its reader in turn, as long as that helps.
     pub(super) fn refine(
         &mut self,
+        original: &Original,
         pruned: &mut Model,
         reader: &Linear,
         ending: &Ending,
@@ -113,19 +116,19 @@ impl Work<'_> {
         mut fitted: Fitted,
     ) -> Result<Fitted, CannotRun> {
         let Some(Writer { node, run: Some(before) }) = self.writers.remove(&reader.node) else { return Ok(fitted) };
-        let pair = Pair { writer: node, reader, ending, before: &before };
+        let pair = Pair { original, writer: node, reader, ending, before: &before };
         for _ in 0..self.steps {
             let shapes = infer(pruned, self.batches.sizes(pruned));
-            let (known, after) = (pruned.clone(), self.pruned_run.clone());
+            let (known, after) = (pruned.clone(), self.run.clone());
             let mut again = None;
             if self.step(pruned, &shapes, &pair, &fitted).is_some() {
-                self.pruned_run = before.clone();
-                self.pruned_run.run_to(pruned, Some(reader.node), &BTreeSet::from([reader.data]))?;
-                again = self.regress(pruned, &shapes, reader, ending, Some(home)).ok();
+                self.run = before.clone();
+                self.run_to(pruned, Some(reader.node), &[reader.data])?;
+                again = self.regress(original, pruned, &shapes, reader, ending, Some(home)).ok();
             }
             let Some(again) = again.filter(|again| again.error[1] < fitted.error[1]) else {
                 // A part of the step may have been stored.
-                (*pruned, self.pruned_run) = (known, after);
+                (*pruned, self.run) = (known, after);
                 break;
             };
             let writer = Some(pruned.label(node));
@@ -171,11 +174,11 @@ impl Work<'_> {
 
     /// Observations of a pair: those that are fitted on, and those that are not.
     fn observations_of(&self, pruned: &Model, writer: &Linear, pair: &Pair) -> Option<[Observed; 2]> {
-        let Pair { reader, ending, before, .. } = *pair;
+        let Pair { original, reader, ending, before, .. } = *pair;
         let data = before.value(writer.data)?;
-        let batches = data.len();
+        let (data, batches) = (&data[..self.fitted], self.fitted);
         let places = observations(writer).div_ceil(batches).min(reader.rows);
-        let goals = self.goals(reader, ending)?;
+        let goals = self.goals(original, reader, ending)?;
         let name = pruned.label(reader.node);
         let writes = writer.writes();
         let mut row_at = vec![u32::MAX; writes.iter().max()? + 1];
@@ -198,7 +201,7 @@ impl Work<'_> {
                 Some((rows, sees))
             };
             let by_batch: Option<Vec<_>> = (0..batches).map(of).collect();
-            observed(writer, reader, &data, &goals, &by_batch?)
+            observed(writer, reader, data, &goals, &by_batch?)
         });
         let (fit, held) = (fit?, held?);
         (fit.target.nrows() > 0 && held.target.nrows() > 0).then_some([fit, held])

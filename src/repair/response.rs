@@ -7,10 +7,10 @@
 //! unit of error is worth. That is where a layer's importance for the result comes in; errors of layers are comparable
 //! only so.
 
+use super::draw;
 use super::linear::Linear;
-use super::outputs::{compared, of_run};
+use super::outputs::{compared, drift, of_run};
 use super::solve::{Moments, Observations};
-use super::{draw, relative};
 use crate::analysis::{Atom, Coupling, PINNED, Shapes, contraction, infer};
 use crate::importance::gram::Matrix;
 use crate::importance::reconstruction::{Readout, path};
@@ -23,14 +23,13 @@ use nalgebra::DMatrix;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Relative to the mean moment of a column: what is added so that moments can be factored, far below what is correlated.
-const SEEN_RIDGE: f64 = 1e-9;
+const SEEN_RIDGE: f64 = 1e-6;
 /// Relative to the mean moment of a column: what a regression is held back by.
 pub const RIDGE: f64 = 1e-3;
 /// Columns beyond which moments are taken channel by channel.
 const MOST_COLUMNS: usize = 1200;
 /// Observations for each column.
 const PER_COLUMN: usize = 16;
-const LEAST_OBSERVATIONS: usize = 4096;
 /// Observations of each column that are needed to take the columns one by one.
 pub const LEAST_A_COLUMN: usize = 4;
 /// Rows of the data that moments are taken on.
@@ -283,7 +282,7 @@ fn parts(
     seed: u64,
 ) -> Option<Vec<Part>> {
     let (columns, outs) = (linear.columns(), linear.outs);
-    let wanted = |width: usize| super::solve::observations(width, width, PER_COLUMN, LEAST_OBSERVATIONS);
+    let wanted = |width: usize| super::solve::observations(width, width, PER_COLUMN);
     let places = |wanted: usize| wanted.div_ceil(data.len()).min(linear.rows);
     // With few observations every column seems to be explained by the others.
     let by_tap = columns <= MOST_COLUMNS && places(wanted(columns)) * data.len() >= LEAST_A_COLUMN * columns;
@@ -359,7 +358,8 @@ impl Probing {
         let few = batches.first(rows).batches;
         let mut run = Stepwise::new(model, &few);
         run.run_to(model, None, &compared(model).into_iter().collect())?;
-        Ok(Self { batches: few, outputs: of_run(model, &run) })
+        let outputs = of_run(model, &run, 0..few.len());
+        Ok(Self { batches: few, outputs })
     }
 
     fn start(&self, model: &Model) -> Stepwise {
@@ -408,8 +408,7 @@ impl Probing {
         }
         let mut run = here.clone();
         run.run_to(&disturbed, None, &compared(&disturbed).into_iter().collect())?;
-        let moved = of_run(&disturbed, &run);
-        let moved = self.outputs.iter().zip(&moved).filter_map(|(was, is)| relative(was, is)).fold(0.0, f64::max);
+        let moved = drift(&self.outputs, &of_run(&disturbed, &run, 0..self.batches.len()));
         Ok((moved.is_finite() && moved > 0.0).then_some(moved * moved / error))
     }
 }

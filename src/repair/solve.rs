@@ -1,9 +1,10 @@
 //! Ridge regression from inner products.
 //!
 //! Guarantees: what is returned minimises the sum of squared errors plus `ridge` times the squared distance of the
-//! weights from where they were; sums are taken in a fixed order. Refuses: inner products that are not finite.
+//! weights from where they were, as well as products in single precision tell; sums are taken in an order that does not
+//! hang on the number of threads. Refuses: inner products that are not finite.
 
-use crate::importance::gram::{Matrix, Rows, dot, gram_with};
+use crate::importance::gram::{Matrix, dot};
 use crate::importance::inverse;
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
@@ -15,18 +16,15 @@ pub struct Observations {
     pub samples: usize,
 }
 
-impl Rows for Observations {
-    fn rows(&self) -> usize {
+impl Observations {
+    /// How many variables.
+    pub fn rows(&self) -> usize {
         self.data.len().checked_div(self.samples).unwrap_or(0)
     }
 
-    fn columns(&self) -> usize {
-        self.samples
-    }
-
-    fn read(&self, row: usize, from: usize, out: &mut [f64]) {
-        let at = row * self.samples + from;
-        out.iter_mut().zip(&self.data[at..]).for_each(|(o, &v)| *o = f64::from(v));
+    /// The first `count` variables, each in a column.
+    fn first(&self, count: usize) -> DMatrixView<'_, f32> {
+        DMatrixView::from_slice(&self.data[..count * self.samples], self.samples, count)
     }
 }
 
@@ -35,11 +33,13 @@ impl Rows for Observations {
 const MOST_PRODUCTS: usize = 8_000_000_000;
 const FEWEST_PER_COLUMN: usize = 6;
 
-/// How many observations a regression is to have: `per_column` for each column, and `least` at any rate, unless their
-/// products would take too long.
-pub fn observations(columns: usize, variables: usize, per_column: usize, least: usize) -> usize {
+/// A regression of fewer columns has the observations of so many.
+const LEAST_COLUMNS: usize = 320;
+
+/// How many observations a regression is to have: `per_column` for each column, unless their products would take too long.
+pub fn observations(columns: usize, variables: usize, per_column: usize) -> usize {
     let affordable = MOST_PRODUCTS / (columns * variables).max(1);
-    (per_column * columns).max(least).min(affordable.max(FEWEST_PER_COLUMN * columns))
+    (per_column * columns.max(LEAST_COLUMNS)).min(affordable.max(FEWEST_PER_COLUMN * columns))
 }
 
 /// Second moments of columns and outputs.
@@ -53,23 +53,58 @@ pub struct Moments {
     variance: Vec<f64>,
     pub samples: usize,
     pub columns: usize,
+    /// The variables less their means, each in a row.
+    across: DMatrix<f32>,
+}
+
+/// Rows of a product that one thread computes.
+const TALL: usize = 1024;
+/// Observations that are turned from columns into rows at a time.
+const TURNED: usize = 64;
+/// Columns of a matrix of second moments that are computed at a time.
+const WIDE: usize = 64;
+
+/// A product of matrices, blocks of its rows side by side; how many there are changes no sum.
+fn multiply(a: DMatrixView<f32>, b: &DMatrix<f32>) -> DMatrix<f32> {
+    let height = |i: usize| TALL.min(a.nrows() - i * TALL);
+    let blocks: Vec<DMatrix<f32>> =
+        (0..a.nrows().div_ceil(TALL)).into_par_iter().map(|i| a.rows(i * TALL, height(i)) * b).collect();
+    let mut out = DMatrix::zeros(a.nrows(), b.ncols());
+    blocks.iter().enumerate().for_each(|(i, block)| out.rows_mut(i * TALL, height(i)).copy_from(block));
+    out
 }
 
 impl Moments {
     /// The first `columns` variables are regressors. With `centred`, a constant is one as well.
     pub fn of(observations: &Observations, columns: usize, centred: bool) -> Self {
         let (n, count) = (observations.rows(), observations.samples as f64);
-        let mut product = gram_with(observations, columns);
         let mean: Vec<f64> = (0..n)
             .map(|v| {
                 let row = &observations.data[v * observations.samples..(v + 1) * observations.samples];
                 if centred { row.iter().map(|&x| f64::from(x)).sum::<f64>() / count } else { 0.0 }
             })
             .collect();
-        for i in 0..n {
-            let row = product.row_mut(i);
-            for j in 0..if i < columns { n } else { columns } {
-                row[j] = row[j] / count - mean[i] * mean[j];
+        // nalgebra multiplies a transposed view forty times slower than a matrix.
+        let mut across = DMatrix::<f32>::zeros(n, observations.samples);
+        across.as_mut_slice().par_chunks_mut((n * TURNED).max(1)).enumerate().for_each(|(i, block)| {
+            for (v, &mean) in mean.iter().enumerate() {
+                let from = &observations.data[v * observations.samples + i * TURNED..];
+                block.chunks_exact_mut(n).zip(from).for_each(|(place, x)| place[v] = x - mean as f32);
+            }
+        });
+        // With one factor about its mean the other one's does not matter.
+        let x = observations.first(columns);
+        let block = |b: usize| across.rows(b * WIDE, n - b * WIDE) * x.columns(b * WIDE, WIDE.min(columns - b * WIDE));
+        let blocks: Vec<DMatrix<f32>> = (0..columns.div_ceil(WIDE)).into_par_iter().map(block).collect();
+        let mut product = Matrix::filled(n, 0.0);
+        for (b, block) in blocks.iter().enumerate() {
+            for (c, column) in block.column_iter().enumerate() {
+                let at = b * WIDE + c;
+                for (r, &p) in column.iter().enumerate().skip(c) {
+                    let p = f64::from(p) / count;
+                    product.row_mut(at)[b * WIDE + r] = p;
+                    product.row_mut(b * WIDE + r)[at] = p;
+                }
             }
         }
         let square = |o: usize| {
@@ -77,7 +112,7 @@ impl Moments {
             row.iter().map(|&x| (f64::from(x) - mean[o]).powi(2)).sum::<f64>() / count
         };
         let variance = (columns..n).map(square).collect();
-        Self { mean, product, variance, samples: observations.samples, columns }
+        Self { mean, product, variance, samples: observations.samples, columns, across }
     }
 
     /// How well two lists of weights `[outs][columns]` do, and the constants that go with the second.
@@ -172,15 +207,12 @@ pub fn fit(
     let mut weights = solver.solve(first, from)?;
     let mut constants = moments.constants(&weights);
     let Some(slack) = slack else { return Some((weights, constants)) };
-    // One variable after the other in memory: columns of `x` are variables.
-    let x = DMatrixView::from_slice(&observations.data[..d * n], n, d);
-    // nalgebra multiplies a transposed view forty times slower than a matrix.
-    let across = x.transpose();
+    let (x, across) = (observations.first(d), moments.across.rows(0, d));
     let targets = &observations.data[d * n..];
     for _ in 0..ROUNDS {
         let w = DMatrix::from_iterator(d, outs, weights.iter().map(|&w| w as f32));
-        let mut goal = x * w;
-        for (o, column) in goal.as_mut_slice().chunks_exact_mut(n).enumerate() {
+        let mut goal = multiply(x, &w);
+        let one = |(o, column): (usize, &mut [f32])| {
             let (t, s) = (&targets[o * n..(o + 1) * n], &slack[o * n..(o + 1) * n]);
             for ((goal, &t), &s) in column.iter_mut().zip(t).zip(s) {
                 let computed = *goal + constants[o] as f32;
@@ -190,13 +222,12 @@ pub fn fit(
                     _ => t,
                 };
             }
-        }
-        let means: Vec<f64> =
-            goal.as_slice().chunks_exact(n).map(|c| c.iter().map(|&g| f64::from(g)).sum::<f64>() / n as f64).collect();
-        for (column, &mean) in goal.as_mut_slice().chunks_exact_mut(n).zip(&means) {
+            let mean = column.iter().map(|&g| f64::from(g)).sum::<f64>() / n as f64;
             column.iter_mut().for_each(|g| *g -= mean as f32);
-        }
-        let products = &across * goal;
+            mean
+        };
+        let means: Vec<f64> = goal.as_mut_slice().par_chunks_exact_mut(n).enumerate().map(one).collect();
+        let products = multiply(across, &goal);
         let products = DMatrix::from_iterator(d, outs, products.iter().map(|&p| f64::from(p) / n as f64));
         weights = solver.solve(products, from)?;
         let fitted = |w: &[f64]| w.iter().zip(&moments.mean).map(|(w, m)| w * m).sum::<f64>();
@@ -219,8 +250,9 @@ impl Fit {
     /// From the observations themselves, where there are too few for moments. Without `centred` no constants are added.
     pub fn of(observations: &Observations, columns: usize, centred: bool, weights: [&[f64]; 2]) -> Self {
         let (n, outs) = (observations.samples, observations.rows() - columns);
-        let x = DMatrixView::from_slice(&observations.data[..columns * n], n, columns);
-        let computed = weights.map(|w| x * DMatrix::from_iterator(columns, outs, w.iter().map(|&w| w as f32)));
+        let x = observations.first(columns);
+        let computed =
+            weights.map(|w| multiply(x, &DMatrix::from_iterator(columns, outs, w.iter().map(|&w| w as f32))));
         let one = |o: usize| -> ([f64; 2], f64, f64) {
             let mean = |values: &[f64]| if centred { values.iter().sum::<f64>() / n as f64 } else { 0.0 };
             let target = &observations.data[(columns + o) * n..(columns + o + 1) * n];

@@ -4,7 +4,7 @@
 //! many places each, so that fewer rows say as much.
 
 use super::CannotRun;
-use crate::analysis::{Shapes, fed_inputs, node_costs};
+use crate::analysis::{Shapes, batch, fed_inputs, node_costs};
 use crate::ir::{Model, ValueId};
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ impl Limits {
     /// At most `most` rows, and at least one. `shapes` are the model's under any number of rows.
     pub fn rows(self, model: &Model, shapes: &Shapes, most: usize) -> usize {
         let macs: f64 = node_costs(model, shapes).iter().map(|c| c.1.macs as f64).sum();
-        let bytes = alive(model, shapes) / shapes.sizes.batch.max(1) as f64;
+        let bytes = alive(model, shapes) / batch(model, shapes) as f64;
         let rows = (self.macs / macs.max(1.0)).min(self.bytes / bytes.max(1.0));
         (rows as usize).clamp(1, most.max(1))
     }
