@@ -23,7 +23,8 @@ use nalgebra::DMatrix;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Relative to the mean moment of a column: what is added so that moments can be factored, far below what is correlated.
-const SEEN_RIDGE: f64 = 1e-6;
+/// More where single precision has left a little less than nothing of a column that others explain.
+const SEEN_RIDGES: [f64; 4] = [1e-9, 1e-8, 1e-7, 1e-6];
 /// Relative to the mean moment of a column: what a regression is held back by.
 pub const RIDGE: f64 = 1e-3;
 /// Columns beyond which moments are taken channel by channel.
@@ -103,13 +104,15 @@ impl Part {
         }
         let variance = |i: usize| self.moments.row(i)[i];
         let usual = (0..d).map(variance).sum::<f64>() / d as f64;
-        let held = |i: usize, j: usize| self.moments.row(i)[j] + if i == j { usual * SEEN_RIDGE } else { 0.0 };
-        let factor = DMatrix::from_fn(d, d, held).cholesky()?.unpack();
+        let (ridge, factor) = SEEN_RIDGES.iter().find_map(|&ridge| {
+            let held = |i: usize, j: usize| self.moments.row(i)[j] + if i == j { usual * ridge } else { 0.0 };
+            Some((ridge, DMatrix::from_fn(d, d, held).cholesky()?.unpack()))
+        })?;
         let taps = columns[0].len();
         let mut data = Vec::with_capacity(d * d);
         for &column in columns.iter().flatten() {
             // The ridge alone is nothing to see.
-            let flat = variance(column) <= usual * SEEN_RIDGE;
+            let flat = variance(column) <= usual * ridge;
             data.extend((0..d).map(|j| if flat { 0.0 } else { factor[(column, j)] as f32 }));
         }
         let filters = Filters { data: data.into(), filters: columns.len(), in_channels: taps, taps: d };
