@@ -5,7 +5,7 @@
 //! node, with the error before and after, and so is what was not repaired and why. The same bytes for any number of
 //! threads.
 //! Refuses: models that the interpreter cannot run ([`CannotRun`], with the node).
-//! How: the original and the cut model are run side by side on calibration data ([`Stepwise`]), from contraction to
+//! How: the original and the cut model are run side by side on calibration data ([`crate::run::Stepwise`]), from contraction to
 //! contraction, in an order in which both branches of a sum are known as early as can be. At each the cut model's own
 //! inputs, as repaired so far, are regressed on the original's output, and on what the sum that it ends in has lost
 //! elsewhere (`target`): ridge regression with a constant, in closed form (`solve`). Where one layer alone reads what was cut, both are then fitted as one, in a few steps (`pair`, `refine`).
