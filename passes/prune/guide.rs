@@ -15,6 +15,7 @@ use crate::run::Batches;
 use rayon::prelude::*;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How much of a model is to be left.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,8 +75,8 @@ impl Guided {
 
 /// What the choice goes by.
 pub(super) struct By<'a> {
-    pub model: &'a Model,
-    pub coupling: &'a Coupling,
+    pub model: &'a Arc<Model>,
+    pub coupling: &'a Arc<Coupling>,
     pub groups: &'a [Group],
     /// What layers compute on data, where there is some.
     pub response: Option<&'a Response>,

@@ -1,8 +1,8 @@
 //! What cuts cost once they are repaired.
 //!
 //! What readers lose says in which order the channels of a group go. What that costs in the end is less, for later layers
-//! make good a part of it: more where many follow than where few do (docs/accuracy.md). So before a budget is divided, some
-//! of each group is cut and repaired on a few rows, and its curve is scaled to the squared difference that is left in the
+//! make good a part of it: more where many follow than where few do (docs/accuracy.md). So before a budget is divided,
+//! each group is cut and repaired on a few rows, as far as a first division would go, and its curve is scaled to the squared difference that is left in the
 //! outputs.
 
 use super::guide::By;
@@ -24,6 +24,7 @@ const MACS: f64 = 4e10;
 const BYTES: f64 = (1u64 << 30) as f64;
 /// Rows of data: with fewer, layers with one observation a row are fitted to anything.
 const ROWS: [usize; 2] = [128, 192];
+/// Trials of a model at most, each of one group or of neighbours.
 const MOST_TRIALS: usize = 6;
 
 /// By what the error of each class is to be multiplied, by its group's trial; empty where there were none.
@@ -45,8 +46,6 @@ pub(super) fn factors(
     let Some((count, rows)) = affordable(by, batches, groups.len()) else { return Factors::new() };
     let few = batches.first(rows);
     let taken: Vec<Taken> = groups.iter().map(|&g| Taken::of(&curves[g], g, counts[g])).collect();
-    let original = Arc::new(by.model.clone());
-    let coupling = Arc::new(by.coupling.clone());
     let mut tried: Vec<(Vec<usize>, f64)> = Vec::new();
     let mut trials = Vec::new();
     for together in shared(&taken, count) {
@@ -55,7 +54,7 @@ pub(super) fn factors(
         let expected: f64 = together.iter().map(|t| t.error).sum();
         let Ok(cut) = cut(by.model, by.coupling, &removed, source) else { continue };
         if expected > 0.0 {
-            let removal = Removal { original: Arc::clone(&original), coupling: Arc::clone(&coupling), removed };
+            let removal = Removal { original: Arc::clone(by.model), coupling: Arc::clone(by.coupling), removed };
             trials.push(Trial { removal, cut: cut.model });
             tried.push((together.iter().map(|t| t.group).collect(), expected));
         }

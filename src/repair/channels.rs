@@ -3,7 +3,7 @@
 
 use super::linear::Linear;
 use super::solve::{self, Moments, Observations};
-use super::work::{Original, Work};
+use super::work::{Original, PER_COLUMN, Work};
 use super::{draw, response};
 use crate::onnx::tensor::Tensor;
 use nalgebra::DMatrix;
@@ -32,7 +32,7 @@ impl Work<'_> {
         let (was, is) = (original.run.value(before.data)?, self.run.value(linear.data)?);
         let (was, is) = (&was[..self.fitted], &is[..self.fitted]);
         // Every tap of a place is an observation.
-        let wanted = solve::observations(all.len(), all.len() + now.len(), self.options.per_column);
+        let wanted = solve::observations(all.len(), all.len() + now.len(), PER_COLUMN);
         let taps = before.columns() / all.len().max(1);
         let places = wanted.div_ceil(taps.max(1) * is.len()).min(before.rows).min(linear.rows);
         let samples = places * is.len();

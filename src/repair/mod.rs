@@ -5,10 +5,11 @@
 //! node, with the error before and after, and so is what was not repaired and why. The same bytes for any number of
 //! threads.
 //! Refuses: models that the interpreter cannot run ([`CannotRun`], with the node).
-//! How: the original and the cut model are run side by side on calibration data ([`crate::run::Stepwise`]), from contraction to
-//! contraction, in an order in which both branches of a sum are known as early as can be. At each the cut model's own
-//! inputs, as repaired so far, are regressed on the original's output, and on what the sum that it ends in has lost
-//! elsewhere (`target`): ridge regression with a constant, in closed form (`solve`). Where one layer alone reads what was cut, both are then fitted as one, in a few steps (`pair`, `refine`).
+//! How: the original and the cut model are run side by side on calibration data ([`crate::run::Stepwise`]), from
+//! contraction to contraction (`work`), in an order in which both branches of a sum are known as early as can be. At each
+//! the cut model's own inputs, as repaired so far, are regressed on the original's output, and on what the sum that it
+//! ends in has lost elsewhere (`target`): ridge regression with a constant, in closed form (`solve`). Where one layer
+//! alone reads what was cut, both are then fitted as one, in a few steps (`pair`, `refine`).
 
 mod channels;
 mod linear;
@@ -81,14 +82,12 @@ pub struct Options {
     pub residual: bool,
     /// How often at most a layer that was cut is fitted together with the one that reads it.
     pub steps: usize,
-    /// Observations for each column of a weight, as far as the data has so many.
-    pub per_column: usize,
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ridge: 1e-3, downstream: true, residual: true, steps: 3, per_column: 24, seed: 0 }
+        Self { ridge: 1e-3, downstream: true, residual: true, steps: 3, seed: 0 }
     }
 }
 

@@ -4,7 +4,7 @@ use super::draw;
 use super::linear::Linear;
 use super::solve::{self, Observations};
 use super::target::Ending;
-use super::work::{Original, Work};
+use super::work::{Original, PER_COLUMN, Work};
 use crate::ir::Model;
 use crate::onnx::tensor::Tensor;
 use rayon::prelude::*;
@@ -91,7 +91,7 @@ impl Work<'_> {
         let (data, goals) = (self.run.value(linear.data)?, self.goals(original, linear, ending)?);
         let (data, batches) = (&data[..self.fitted], self.fitted);
         let variables = linear.columns() + linear.outs;
-        let wanted = solve::observations(linear.columns(), variables, self.options.per_column);
+        let wanted = solve::observations(linear.columns(), variables, PER_COLUMN);
         let places = wanted.div_ceil(batches).min(linear.rows);
         let samples = places * batches;
         let slacks = if ending.is_limited() { linear.outs } else { 0 };

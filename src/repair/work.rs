@@ -15,6 +15,9 @@ use std::ops::Range;
 /// Weights of more columns are not fitted: the matrix of their products would be too large.
 const MOST_COLUMNS: usize = 2400;
 
+/// Observations for each column of a weight, as far as the data has so many.
+pub const PER_COLUMN: usize = 24;
+
 /// The original, run along with what was made of it.
 pub struct Original<'a> {
     model: &'a Model,
